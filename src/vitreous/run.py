@@ -1,0 +1,214 @@
+"""The run folder: the hinge of the house. Everything after training takes its path; nothing takes a live trainer.
+
+runs/<name>/
+  config.toml            what was asked, resolved; the same file repeats the run
+  manifest.json          schema, status, versions, classes, preprocessing, architecture, SHA-256 of the weights
+  splits.csv             content hash, path, class, group, split
+  model.safetensors      the best weights by validation score
+  metrics.jsonl          one line per epoch
+  predictions/           one table per split that was scored
+  golden/                a few encoded inputs with their expected logits
+  checkpoints/           the training state
+  report.html            one self-contained page
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from vitreous import storage
+from vitreous.config import Config
+from vitreous.errors import MachineError, RunError
+
+SCHEMA = 1
+STATUSES = ("running", "interrupted", "failed", "complete")
+_SPLITS_HEADER = ("content_hash", "path", "class", "group", "split")
+
+
+@dataclass(frozen=True, slots=True)
+class SplitRow:
+    """One image of the run's data: which, what it shows, and in which part it stands."""
+
+    content_hash: str
+    path: str
+    label: str
+    split: str
+
+
+def run_path(name: str, root: Path = Path("runs")) -> Path:
+    """Where a run lies: a name with a separator is a path, any other is below ``runs``.
+
+    >>> run_path("lamps").as_posix(), run_path("/tmp/lamps").as_posix()
+    ('runs/lamps', '/tmp/lamps')
+    """
+    return Path(name) if "/" in name or "\\" in name or name in (".", "..") else root / name
+
+
+def free_run_path(stem: str, root: Path = Path("runs")) -> Path:
+    """The first of ``stem``, ``stem-2``, ``stem-3`` ... that does not exist yet."""
+    path, number = root / stem, 1
+    while path.exists():
+        number += 1
+        path = root / f"{stem}-{number}"
+    return path
+
+
+def list_runs(root: Path = Path("runs")) -> Iterator["Run"]:
+    """The readable runs directly below ``root``, by name."""
+    if not root.is_dir():
+        return
+    for path in sorted(root.iterdir()):
+        if (path / "manifest.json").is_file():
+            yield Run.open(path)
+
+
+class Run:
+    """One run folder, by its path.
+
+    The manifest is read once, at ``open``; ``update_manifest`` replaces it on the disk and here.
+    """
+
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+        self.path = path
+        self.manifest = manifest
+
+    @classmethod
+    def create(cls, path: Path, config: Config, manifest: Mapping[str, Any], splits: Iterable[SplitRow]) -> Self:
+        """Make the folder under its final name with config, manifest and splits; never over another.
+
+        Raises:
+            RunError: the path exists, or nothing can be written there.
+        """
+        require_free(path)
+        run = cls(path, {"schema": SCHEMA, "status": "running", **manifest})
+        try:
+            path.mkdir(parents=True)
+            storage.write_atomic(path / "config.toml", config.to_toml().encode())
+            rows = ((row.content_hash, row.path, row.label, "", row.split) for row in splits)
+            storage.write_csv(path / "splits.csv", _SPLITS_HEADER, rows)
+            storage.write_json(path / "manifest.json", run.manifest)
+        except FileExistsError:
+            require_free(path)
+        except (OSError, MachineError) as error:
+            storage.remove_directory(path)
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise RunError(f"the run folder {path} cannot be made: {reason}") from None
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Read a run folder's manifest.
+
+        Raises:
+            RunError: no run there, a manifest that is damaged, or one of a newer schema.
+        """
+        file = path / "manifest.json"
+        if not file.is_file():
+            raise RunError(f"{path} is not a run folder (it has no manifest.json); `vitreous runs` lists yours.")
+        try:
+            manifest = json.loads(file.read_text(encoding="utf-8"))
+            schema = manifest["schema"]
+            known = isinstance(schema, int) and manifest["status"] in STATUSES
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{file} is damaged ({error}); restore it from a copy.") from None
+        if not known:
+            raise RunError(f"{file} is damaged: schema {schema!r}, status {manifest['status']!r}.")
+        if schema > SCHEMA:
+            raise RunError(
+                f"{path} was written by a newer Vitreous (schema {schema}, this one reads {SCHEMA}); upgrade."
+            )
+        return cls(path, manifest)
+
+    def update_manifest(self, **changes: Any) -> None:
+        """Replace keys of the manifest, atomically."""
+        self.manifest = {**self.manifest, **changes}
+        storage.write_json(self.path / "manifest.json", self.manifest)
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def status(self) -> str:
+        return str(self.manifest["status"])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.manifest["classes"])
+
+    @property
+    def config(self) -> Config:
+        """All of what was asked, resolved."""
+        return Config.from_file(self.path / "config.toml")
+
+    @property
+    def weights_path(self) -> Path:
+        return self.path / "model.safetensors"
+
+    @property
+    def checkpoints_path(self) -> Path:
+        return self.path / "checkpoints"
+
+    def verified_weights(self) -> Path:
+        """The weights' file, after its SHA-256 was found to be the manifest's.
+
+        Raises:
+            RunError: the run has no weights yet, or the file is missing or changed.
+        """
+        weights = self.manifest.get("weights")
+        if not weights:
+            raise RunError(
+                f"{self.path} is {self.status} and has no weights yet; go on with `vitreous resume {self.path}`."
+            )
+        if not self.weights_path.is_file():
+            raise RunError(
+                f"{self.weights_path} is missing; `vitreous resume {self.path}` restores it from a checkpoint."
+            )
+        seen = storage.sha256_file(self.weights_path)
+        if seen != weights["sha256"]:
+            raise RunError(
+                f"{self.weights_path} is not what training wrote: SHA-256 {seen[:12]}…, not {weights['sha256'][:12]}…; "
+                f"it is damaged or was replaced. `vitreous resume {self.path}` restores it from a checkpoint."
+            )
+        return self.weights_path
+
+    def splits(self) -> Iterator[SplitRow]:
+        """The rows of splits.csv."""
+        file = self.path / "splits.csv"
+        if not file.is_file():
+            raise RunError(f"{file} is missing, so it is not known which images are test images.")
+        for row in storage.read_csv(file):
+            yield SplitRow(row["content_hash"], row["path"], row["class"], row["split"])
+
+    def append_metrics(self, line: Mapping[str, Any]) -> None:
+        """Add one epoch's figures to metrics.jsonl."""
+        storage.append_line(self.path / "metrics.jsonl", json.dumps(line))
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The figures of every epoch so far; a line torn by a power cut is left out."""
+        file = self.path / "metrics.jsonl"
+        lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+        figures = []
+        for line in lines:
+            try:
+                figures.append(json.loads(line))
+            except ValueError:
+                break
+        return figures
+
+    def rewind_metrics(self, num_epochs: int) -> None:
+        """Keep the first ``num_epochs`` lines: what was after the checkpoint is done again."""
+        kept = self.metrics()[:num_epochs]
+        storage.write_atomic(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept).encode())
+
+
+def require_free(path: Path) -> None:
+    """Check that nothing is at ``path``.
+
+    Raises:
+        RunError: something is; runs are never written over.
+    """
+    if path.exists() or path.is_symlink():
+        raise RunError(f"{path} exists already and is never written over; choose another name with --run.")
