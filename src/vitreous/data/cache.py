@@ -1,0 +1,214 @@
+"""Decoded pixels, kept between runs: one pack of uint8 pixels for each set of contents and way to preprocess them.
+
+A pack is a folder ``packs/KEY`` with ``pixels.u8`` (the rows, nothing else) and ``pack.json`` (their shape, and which
+images have no row because they cannot be read). It is built beside its final name and renamed; it can be thrown away at
+any time. $VITREOUS_CACHE names another place, $VITREOUS_CACHE_LIMIT_MIB the size up to which old packs are kept.
+"""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import PIL
+import platformdirs
+
+from vitreous.data.decode import Pixels
+from vitreous.data.images import BrokenImage, Images
+from vitreous.data.preprocess import Preprocess
+from vitreous.data.threads import map_images
+from vitreous.errors import ConfigError, DecodeError, MachineError
+from vitreous.progress import SILENT, Progress
+from vitreous.storage import lock, remove_directory, replace_directory, write_json
+
+_VERSION = 1
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Pixels (M, H, W, C) of the images that can be read, in their order, and the others by index."""
+
+    pixels: Pixels
+    broken: tuple[BrokenImage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the cache holds."""
+
+    path: Path
+    num_packs: int
+    num_bytes: int
+
+
+def cache_root() -> Path:
+    """Where the cache lies."""
+    chosen = os.environ.get("VITREOUS_CACHE")
+    return Path(chosen) if chosen else platformdirs.user_cache_path("vitreous")
+
+
+def usage() -> Usage:
+    """How much the cache holds."""
+    packs = _packs()
+    return Usage(cache_root(), len([p for p in packs if p.name[0] != "."]), sum(map(_num_bytes, packs)))
+
+
+def clear() -> int:
+    """Remove every pack that no process is building or opening; returns the bytes freed."""
+    return sum(map(_remove_if_free, _packs()))
+
+
+def pack(images: Images, hashes: Sequence[str], preprocess: Preprocess, progress: Progress = SILENT) -> Packed:
+    """Every image as the network sees it; decoded now, or in an earlier run.
+
+    Args:
+        hashes: the content hash of each image.
+
+    Raises:
+        MachineError: no space, or no right to write, where the cache lies.
+    """
+    ready = images.ready(preprocess)
+    if ready is not None:
+        return Packed(ready, ())
+    folder = cache_root() / "packs" / _key(hashes, preprocess)
+    wanted = len(images) * math.prod(preprocess.shape)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _no_room(wanted, error.strerror) from error
+    with _locked(folder):
+        packed = _opened(folder, images, preprocess)
+        if packed is not None:
+            return packed
+        if folder.exists():
+            progress.say(f"the cache pack {folder} is damaged or of another version; decoding again")
+            remove_directory(folder)
+        _make_room(wanted)
+        _build(folder, wanted, images, preprocess, progress)
+        packed = _opened(folder, images, preprocess)
+    if packed is None:
+        raise MachineError(f"the cache pack {folder} cannot be read back; set VITREOUS_CACHE to another folder.")
+    return packed
+
+
+def _key(hashes: Sequence[str], preprocess: Preprocess) -> str:
+    key = hashlib.sha256(f"{preprocess.pixel_key()} Pillow {PIL.__version__}\n".encode())
+    key.update("\n".join(hashes).encode())
+    return key.hexdigest()
+
+
+def _opened(folder: Path, images: Images, preprocess: Preprocess) -> Packed | None:
+    """The pack, if it is whole; opening it makes it the most recently used."""
+    try:
+        facts = json.loads((folder / "pack.json").read_text())
+        reasons = {int(i): str(reason) for i, reason in facts["broken"].items()}
+        shape = (len(images) - len(reasons), *preprocess.shape)
+        if facts["version"] != _VERSION or (folder / "pixels.u8").stat().st_size != math.prod(shape):
+            return None
+        pixels = np.memmap(folder / "pixels.u8", np.uint8, "c", shape=shape) if shape[0] else np.empty(shape, np.uint8)
+        os.utime(folder / "pack.json")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return Packed(pixels, tuple(BrokenImage(i, images.name(i), reason) for i, reason in reasons.items()))
+
+
+def _build(folder: Path, wanted: int, images: Images, preprocess: Preprocess, progress: Progress) -> None:
+    """Write the rows one after another: a full disk is then an error, where a memory map would kill the process."""
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    remove_directory(temporary)  # what a killed process left; we hold its lock
+    broken: dict[int, str] = {}
+    try:
+        temporary.mkdir(parents=True)
+        with (temporary / "pixels.u8").open("wb") as file:
+            for i, row in enumerate(_rows(images, preprocess, progress)):
+                if isinstance(row, str):
+                    broken[i] = row
+                else:
+                    file.write(row.data)
+        write_json(temporary / "pack.json", {"version": _VERSION, "broken": broken})
+        replace_directory(temporary, folder)
+    except OSError as error:
+        raise _no_room(wanted, error.strerror) from error
+    finally:
+        remove_directory(temporary)
+
+
+def _rows(images: Images, preprocess: Preprocess, progress: Progress) -> Iterator[Pixels | str]:
+    """The pixels of each image, or the reason why there are none."""
+
+    def row(i: int) -> Pixels | str:
+        try:
+            return np.ascontiguousarray(images.pixels(i, preprocess))
+        except DecodeError as error:
+            return str(error)
+
+    return map_images(row, len(images), title="decoding", progress=progress)
+
+
+def _make_room(wanted: int) -> None:
+    """Remove the least recently used packs until ``wanted`` more bytes keep to the limit; then ask the disk for them.
+
+    Raises:
+        MachineError: the disk has not enough room.
+    """
+    packs = sorted(_packs(), key=_last_used)
+    excess = sum(map(_num_bytes, packs)) + wanted - _limit_bytes()
+    for folder in packs:
+        if excess > 0:
+            excess -= _remove_if_free(folder)
+    if (free := shutil.disk_usage(cache_root()).free) < wanted:
+        raise _no_room(wanted, f"{free // _MIB:,} MiB are free")
+
+
+def _no_room(wanted: int, reason: str | None) -> MachineError:
+    return MachineError(
+        f"the decoded images need {-(-wanted // _MIB):,} MiB in {cache_root()}, but: {reason}. "
+        "Free some space, or set VITREOUS_CACHE to a folder on another disk."
+    )
+
+
+def _limit_bytes() -> int:
+    text = os.environ.get("VITREOUS_CACHE_LIMIT_MIB", "20480")
+    if not text.isdecimal():
+        raise ConfigError(f"VITREOUS_CACHE_LIMIT_MIB={text!r} must be a whole number of MiB.")
+    return int(text) * _MIB
+
+
+def _locked(folder: Path, wait_seconds: float = -1) -> AbstractContextManager[None]:
+    key = folder.name.removeprefix(".").removesuffix(".tmp")
+    return lock(cache_root() / "locks" / f"{key}.lock", wait_seconds=wait_seconds)
+
+
+def _packs() -> list[Path]:
+    """The packs, whole ones and what killed processes left of others (.KEY.tmp)."""
+    folder = cache_root() / "packs"
+    return [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+
+
+def _remove_if_free(folder: Path) -> int:
+    """Remove a pack unless another process holds it; returns the bytes freed."""
+    num_bytes = _num_bytes(folder)
+    try:
+        with _locked(folder, wait_seconds=0):
+            remove_directory(folder)
+    except MachineError:
+        return 0
+    return num_bytes
+
+
+def _num_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("*"))
+
+
+def _last_used(folder: Path) -> float:
+    try:
+        return (folder / "pack.json").stat().st_mtime
+    except OSError:
+        return 0.0

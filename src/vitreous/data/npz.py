@@ -1,0 +1,67 @@
+"""DATA as an .npz file. Arrays of Python objects are refused, never unpickled."""
+
+import dataclasses
+import io
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from vitreous.data.arrays import Array, open_arrays
+from vitreous.data.images import Source, listed
+from vitreous.data.split import split_word
+from vitreous.errors import DataError
+
+# Where the parts of a set lie: Keras' names, then MedMNIST's.
+_PARTS = {
+    "train": (("x_train", "y_train"), ("train_images", "train_labels")),
+    "val": (("x_val", "y_val"), ("val_images", "val_labels")),
+    "test": (("x_test", "y_test"), ("test_images", "test_labels")),
+}
+_KNOWN = {"images", "labels", "classes", "split"} | {key for pairs in _PARTS.values() for pair in pairs for key in pair}
+
+
+def open_npz(file: Path | bytes, origin: str, kind: str = "npz") -> Source:
+    """Labelled images from images, labels [, classes, split], or from x_train, y_train [, x_test, y_test].
+
+    Raises:
+        DataError: not a whole .npz file, arrays of another name or kind, or arrays of Python objects.
+    """
+    arrays = _read(file, origin)
+    classes = [str(name) for name in arrays["classes"].ravel()] if "classes" in arrays else None
+    if {"images", "labels"} <= arrays.keys():
+        source = open_arrays(origin, kind, {"": (arrays["images"], arrays["labels"])}, classes)
+        return dataclasses.replace(source, splits=_splits(arrays["split"], source)) if "split" in arrays else source
+    parts = {
+        part: (arrays[images], arrays[labels])
+        for part, pairs in _PARTS.items()
+        for images, labels in pairs
+        if images in arrays and labels in arrays
+    }
+    if not parts:
+        raise DataError(f"{origin} holds {listed(sorted(arrays)) or 'nothing known'}; images and labels are wanted.")
+    return open_arrays(origin, kind, parts, classes)
+
+
+def _read(file: Path | bytes, origin: str) -> dict[str, Array]:
+    """The arrays that we know by name."""
+    try:
+        with np.load(io.BytesIO(file) if isinstance(file, bytes) else file, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files if key in _KNOWN}
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        raise DataError(f"{origin} is cut short or damaged: {error}.") from None
+    except (ValueError, AttributeError, NotImplementedError) as error:  # NumPy says all of these in ValueErrors
+        if "allow_pickle" in str(error) or "pickle" in str(error):
+            raise DataError(f"{origin} holds Python objects, which could run code; save plain arrays only.") from None
+        raise DataError(f"{origin} is not a whole .npz file: {error}.") from None
+
+
+def _splits(values: Array, source: Source) -> Array:
+    if values.shape != source.labels.shape:
+        raise DataError(f"{source.origin}: split has shape {values.shape}, the labels {source.labels.shape}.")
+    words, inverse = np.unique(values.astype(str), return_inverse=True)
+    parts = [split_word(str(word)) for word in words]
+    if None in parts:
+        raise DataError(f"{source.origin}: split holds {listed(list(words))}; train, val, test are wanted.")
+    return np.array(parts)[inverse]
