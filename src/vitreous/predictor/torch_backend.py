@@ -1,0 +1,65 @@
+"""Inference by PyTorch, in fp32."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vitreous.data.preprocess import Preprocess
+from vitreous.errors import ConfigError
+from vitreous.predictor import Predictor
+from vitreous.run import Run
+from vitreous.weights import network_from_run
+
+
+class TorchBackend:
+    """A network on a device, in evaluation mode and with channels last: always the same kernels, so the same bits."""
+
+    def __init__(self, network: nn.Module, preprocess: Preprocess, device: torch.device) -> None:
+        self.network = network.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.preprocess = preprocess
+        self.device = device
+
+    def logits(self, pixels_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """See ``Backend``."""
+        pixels = torch.tensor(pixels_NHWC, device=self.device)
+        with torch.inference_mode():
+            logits_NK = self.network(network_input(pixels, self.preprocess))
+        return np.asarray(logits_NK.float().cpu().numpy())
+
+
+def network_input(pixels_NHWC: Tensor, preprocess: Preprocess) -> Tensor:
+    """What the network sees: (pixels / 255 - mean) / std as N,C,H,W fp32, channels kept last in memory."""
+    mean_C = torch.tensor(preprocess.mean, device=pixels_NHWC.device) * 255
+    std_C = torch.tensor(preprocess.std, device=pixels_NHWC.device) * 255
+    return ((pixels_NHWC.float() - mean_C) / std_C).permute(0, 3, 1, 2)
+
+
+def predictor_from_run(path: Path, device: str | None = None) -> Predictor:
+    """The predictor of a finished run: its network, its preprocessing, its classes.
+
+    Raises:
+        RunError: no run there, no weights yet, or weights that training did not write.
+    """
+    run = Run.open(path)
+    preprocess = Preprocess.from_dict(run.manifest["preprocessing"])
+    backend = TorchBackend(network_from_run(run), preprocess, choose_device(device))
+    return Predictor(backend, preprocess, run.classes)
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The device by name; without one the first CUDA device, else the processor.
+
+    Raises:
+        ConfigError: this machine does not have it.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
+    return device

@@ -1,0 +1,246 @@
+"""The loop: epochs of steps, a score after each, a checkpoint after each, and the best weights kept.
+
+What an image meets in epoch e follows from (seed, e, image) and nothing else, so the state of a run is its tensors and
+three numbers, and a run that was stopped goes on to the same bits.
+"""
+
+import copy
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitreous import storage
+from vitreous.augmentation import Augmentation
+from vitreous.checkpoint import load_newest_checkpoint, save_checkpoint
+from vitreous.config import settled
+from vitreous.data.order import epoch_order
+from vitreous.data.prepared import ImageSet
+from vitreous.errors import Interrupted, MachineError
+from vitreous.evaluation.scores import accuracy, log_loss
+from vitreous.predictor import Predictor
+from vitreous.predictor.torch_backend import TorchBackend, network_input
+from vitreous.progress import SILENT, Progress, Task
+from vitreous.run import Run
+from vitreous.training.ema import Average
+from vitreous.training.engine import lay_out, recorded_threads
+from vitreous.training.optim import make_optimizer, optimizer_tensors, restore_optimizer, set_rate
+from vitreous.training.schedule import rate_at
+from vitreous.training.step import train_step
+from vitreous.weights import network_from_manifest, publish_weights
+
+StopRequest = Callable[[], int | None]  # the number of the signal that asks to stop, if one came
+
+
+@dataclass(slots=True)
+class Place:
+    """Where the run stands; all of the state that is not a tensor."""
+
+    epoch: int = 0  # the one that is under way, from 0
+    step: int = 0  # optimizer steps done in all
+    steps_in_epoch: int = 0  # of them in this epoch
+    loss_sum: float = 0.0  # of them in this epoch
+    best_epoch: int = -1
+    best_accuracy: float = -1.0
+    best_loss: float = float("inf")
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON has no infinity, so the best score is absent until there is one."""
+        values = asdict(self)
+        return values if self.best_epoch >= 0 else {key: value for key, value in values.items() if "best" not in key}
+
+
+def fit(run: Run, images: ImageSet, *, progress: Progress = SILENT, stop: StopRequest = lambda: None) -> None:
+    """Train the run's network on the ``train`` part of ``images``, choosing the best epoch on ``val``.
+
+    Starts from the newest whole checkpoint where there is one. At the end the run holds the best weights.
+
+    Raises:
+        Interrupted: a signal came; the state is saved, and the best weights so far are the run's.
+        MachineError: the loss is no longer finite, the disk is full, or another process trains this run.
+    """
+    with storage.lock(run.path / ".lock", wait_seconds=0), recorded_threads(run.config.engine), torch.random.fork_rng():
+        trainer = Trainer(run, images, progress)
+        trainer.restore()
+        run.update_manifest(status="running")
+        try:
+            trainer.train(stop)
+        except Interrupted:
+            run.update_manifest(status="interrupted")
+            raise
+        except MachineError:
+            run.update_manifest(status="failed")
+            raise
+
+
+def restore_weights(run: Run) -> bool:
+    """Write the best weights that the newest whole checkpoint holds as the run's; False where there is none."""
+    checkpoint, _ = load_newest_checkpoint(run.checkpoints_path)
+    best = _part(checkpoint.tensors, "best") if checkpoint else {}
+    if not best or checkpoint is None:
+        return False
+    publish_weights(run, best, _best_facts(checkpoint.progress))
+    return True
+
+
+class Trainer:
+    """One run under way: the network, its optimizer, and the place in the schedule."""
+
+    def __init__(self, run: Run, images: ImageSet, progress: Progress) -> None:
+        config = run.config
+        self.run, self.config, self.progress = run, config, progress
+        self.device = torch.device(settled(config.engine.device))
+        self.preprocess = images.preprocess
+        network = network_from_manifest(run.manifest).to(self.device)
+        self.network = lay_out(network, settled(config.engine.channels_last)).train()
+        self.optimizer = make_optimizer(self.network, config.training)
+        self.average = Average(self.network, config.training.ema_decay)
+        self.predictor = Predictor(
+            TorchBackend(self.average.network, self.preprocess, self.device), self.preprocess, images.classes
+        )
+        self.augmentation = Augmentation(settled(config.augmentation.flip), settled(config.augmentation.shift_px))
+        self.pixels_MHWC = torch.from_numpy(images.pixels)
+        self.labels_M = torch.from_numpy(images.labels)
+        self.train_indices = images.indices("train")
+        val_indices = images.indices("val")
+        self.val_pixels, self.val_labels = images.pixels[val_indices], images.labels[val_indices]
+        self.batch_size = min(settled(config.training.batch_size), len(self.train_indices))
+        self.num_batches = len(self.train_indices) // self.batch_size  # the rest waits for another epoch's order
+        self.num_epochs = settled(config.training.epochs)
+        self.place = Place()
+        self.best: dict[str, Tensor] = {}
+
+    def train(self, stop: StopRequest) -> None:
+        """Go on from the place where the run stands to its end."""
+        while self.place.epoch < self.num_epochs and not self._is_patience_over():
+            started, first = time.perf_counter(), self.place.steps_in_epoch
+            title = f"epoch {self.place.epoch + 1}/{self.num_epochs}"
+            with self.progress.task(title, self.num_batches * self.batch_size, "images") as task:
+                self._train_epoch(stop, task)
+            seconds = time.perf_counter() - started
+            self._finish_epoch(seconds, (self.num_batches - first) * self.batch_size / seconds)
+        publish_weights(self.run, self.best, _best_facts(self.place.to_json()))
+
+    def restore(self) -> None:
+        """Take up the newest whole checkpoint, if there is one; say which are damaged."""
+        checkpoint, problems = load_newest_checkpoint(self.run.checkpoints_path)
+        for problem in problems:
+            self.progress.say(problem)
+        if checkpoint:
+            self.network.load_state_dict(_part(checkpoint.tensors, "network"))
+            self.average.network.load_state_dict(_part(checkpoint.tensors, "average"))
+            restore_optimizer(self.optimizer, _part(checkpoint.tensors, "optimizer"))
+            self.best = _part(checkpoint.tensors, "best")
+            self.place = Place(**checkpoint.progress)
+        self.run.rewind_metrics(self.place.epoch)
+
+    def _train_epoch(self, stop: StopRequest, task: Task) -> None:
+        place, training = self.place, self.config.training
+        order_N = torch.from_numpy(
+            self.train_indices[epoch_order(len(self.train_indices), self.config.seed, place.epoch)]
+        )
+        task.advance(place.steps_in_epoch * self.batch_size)
+        losses = torch.tensor(place.loss_sum, dtype=torch.float64, device=self.device)  # read once an epoch, not a step
+        for index_N in torch.split(order_N, self.batch_size)[place.steps_in_epoch : self.num_batches]:
+            signal_number = stop()
+            if signal_number is not None:
+                place.loss_sum = float(losses)
+                self._save_and_stop(signal_number)
+            pixels = self.augmentation(self.pixels_MHWC, index_N, seed=self.config.seed, epoch=place.epoch)
+            images_NCHW = network_input(pixels.to(self.device, non_blocking=True), self.preprocess)
+            share = rate_at(
+                place.step,
+                self.num_epochs * self.num_batches,
+                schedule=training.schedule,
+                warmup_fraction=training.warmup_fraction,
+            )
+            set_rate(self.optimizer, settled(training.learning_rate) * share)
+            torch.manual_seed(self.config.seed * 1_000_003 + place.step)  # dropout, too, has no state
+            losses += train_step(
+                self.network,
+                images_NCHW,
+                self.labels_M[index_N].to(self.device),
+                self.optimizer,
+                precision=settled(self.config.engine.precision),
+                label_smoothing=training.label_smoothing,
+                clip_norm=training.clip_norm,
+            )
+            self.average.follow(place.step)
+            place.step += 1
+            place.steps_in_epoch += 1
+            task.advance(self.batch_size)
+        place.loss_sum = float(losses)
+
+    def _finish_epoch(self, seconds: float, images_per_second: float) -> None:
+        place = self.place
+        train_loss = place.loss_sum / self.num_batches
+        if not np.isfinite(train_loss):
+            rate = settled(self.config.training.learning_rate)
+            raise MachineError(
+                f"the loss is no longer finite in epoch {place.epoch + 1}; training.learning_rate = {rate} is too high: "
+                f"try --set training.learning_rate={rate / 4:g}. The state before this epoch is kept."
+            )
+        self.average.settle()
+        logits_NK = self.predictor.logits(self.val_pixels)
+        val_accuracy, val_loss = accuracy(logits_NK, self.val_labels), log_loss(logits_NK, self.val_labels)
+        is_best = (val_accuracy, -val_loss) > (place.best_accuracy, -place.best_loss)
+        if is_best:
+            place.best_epoch, place.best_accuracy, place.best_loss = place.epoch, val_accuracy, val_loss
+            self.best = copy.deepcopy(self.average.network.state_dict())
+        self.run.append_metrics(
+            {
+                "epoch": place.epoch + 1,
+                "step": place.step,
+                "train_loss": train_loss,
+                "val_loss": val_loss,
+                "val_accuracy": val_accuracy,
+                "seconds": round(seconds, 3),
+                "images_per_second": round(images_per_second, 1),
+            }
+        )
+        self.progress.say(
+            f"epoch {place.epoch + 1}/{self.num_epochs}: train loss {train_loss:.4f}, val loss {val_loss:.4f}, "
+            f"val accuracy {val_accuracy:.2%}{' (best)' if is_best else ''}, {images_per_second:,.0f} images/s"
+        )
+        place.epoch, place.steps_in_epoch, place.loss_sum = place.epoch + 1, 0, 0.0
+        self._save()
+
+    def _is_patience_over(self) -> bool:
+        patience = self.config.training.patience
+        return 0 < patience <= self.place.epoch - 1 - self.place.best_epoch
+
+    def _save(self) -> None:
+        parts: dict[str, Mapping[str, Tensor]] = {
+            "network": self.network.state_dict(),
+            "average": self.average.network.state_dict(),
+            "optimizer": optimizer_tensors(self.optimizer),
+            "best": self.best,
+        }
+        tensors = {f"{part}.{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
+        save_checkpoint(self.run.checkpoints_path, self.place.step, tensors, self.place.to_json())
+
+    def _save_and_stop(self, signal_number: int) -> None:
+        self._save()
+        if self.best:
+            publish_weights(self.run, self.best, _best_facts(self.place.to_json()))
+        raise Interrupted(
+            f"stopped in epoch {self.place.epoch + 1} of {self.num_epochs} and saved; "
+            f"go on with: vitreous resume {self.run.path}",
+            signal_number,
+        )
+
+
+def _best_facts(progress: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "epoch": progress["best_epoch"] + 1,
+        "val_accuracy": progress["best_accuracy"],
+        "val_loss": progress["best_loss"],
+    }
+
+
+def _part(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    return {name.removeprefix(f"{part}."): tensor for name, tensor in tensors.items() if name.startswith(f"{part}.")}

@@ -1,0 +1,51 @@
+"""The optimizer: which parameters decay, and its state as plain tensors."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from vitreous.config import TrainingConfig, settled
+
+
+def make_optimizer(network: nn.Module, config: TrainingConfig) -> Optimizer:
+    """SGD with Nesterov's momentum, or AdamW; filters and matrices decay, biases and norms do not (He et al. 2018)."""
+    rate, decay = settled(config.learning_rate), settled(config.weight_decay)
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [each for each in parameters if each.ndim > 1], "weight_decay": decay},
+        {"params": [each for each in parameters if each.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if config.optimizer == "adamw":
+        return AdamW(groups, lr=rate, betas=(config.momentum, 0.999), fused=True)
+    nesterov = config.momentum > 0
+    return SGD(groups, lr=rate, momentum=config.momentum, nesterov=nesterov, fused=True)
+
+
+def set_rate(optimizer: Optimizer, rate: float) -> None:
+    """Use ``rate`` for every parameter from the next step on."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+    """The optimizer's state by ``parameter number . name``; rates and decays are settings, not state."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{number}.{name}": value
+        for number, entries in state.items()
+        for name, value in entries.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put back what ``optimizer_tensors`` gave."""
+    state: dict[int, dict[str, Any]] = {}
+    for key, tensor in tensors.items():
+        number, name = key.split(".", 1)
+        state.setdefault(int(number), {})[name] = tensor
+    with torch.no_grad():
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

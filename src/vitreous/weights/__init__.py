@@ -1,0 +1,80 @@
+"""Files into networks: a network from a manifest, with its weights loaded strictly."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from vitreous import storage
+from vitreous.errors import RunError
+from vitreous.models import build_network
+from vitreous.run import Run
+
+
+def encode_weights(state: Mapping[str, Tensor]) -> bytes:
+    """A network's state as the bytes of a safetensors file: no time, name or path, so equal weights are equal bytes."""
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in sorted(state.items())})
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Load a safetensors file into ``network``, every key and every shape or nothing.
+
+    Raises:
+        RunError: the file is damaged, or its tensors are not the network's; the message names them.
+    """
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise RunError(f"{path} is not a whole safetensors file: {error}.") from None
+    problems = _differences(state, network.state_dict())
+    if problems:
+        shown = "; ".join(problems[:5]) + ("; …" if len(problems) > 5 else "")
+        raise RunError(f"{path} does not fit the network ({len(problems)} differences): {shown}.")
+    network.load_state_dict(state)
+
+
+def network_from_run(run: Run) -> nn.Module:
+    """The run's network with its best weights, in evaluation mode; refuses weights that training did not write."""
+    path = run.verified_weights()
+    network = network_from_manifest(run.manifest)
+    load_weights(network, path)
+    return network.eval()
+
+
+def network_from_manifest(manifest: Mapping[str, Any]) -> nn.Module:
+    """The network that a manifest describes, with fresh weights."""
+    arguments = manifest["model"]["arguments"]
+    return build_network(
+        manifest["model"]["name"],
+        num_classes=arguments["num_classes"],
+        in_channels=arguments["in_channels"],
+        image_size=tuple(arguments["image_size"]),
+        classes=manifest["classes"],
+        seed=arguments["seed"],
+    )
+
+
+def publish_weights(run: Run, state: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Make ``state`` the run's weights: file and manifest, in an order that no kill can leave contradicting.
+
+    The manifest forgets the old file before the new one is written and learns the new hash after it.
+    """
+    data = encode_weights(state)
+    if run.manifest.get("weights"):
+        run.update_manifest(weights=None)
+    storage.write_atomic(run.weights_path, data)
+    run.update_manifest(weights={"sha256": storage.sha256_bytes(data), **facts})
+
+
+def _differences(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
+    missing = [f"{name} is missing" for name in wanted if name not in found]
+    extra = [f"{name} is not in the network" for name in found if name not in wanted]
+    shapes = [
+        f"{name} is {tuple(found[name].shape)}, the network has {tuple(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in found and found[name].shape != tensor.shape
+    ]
+    return missing + extra + shapes
