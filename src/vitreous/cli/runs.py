@@ -1,0 +1,46 @@
+"""``vitreous runs``."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+EXAMPLE = "vitreous runs experiments/"
+
+
+def command(
+    folder: Annotated[Path, typer.Argument(help="Where the run folders lie.")] = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """List run folders with their status and score."""
+    from vitreous.cli.console import print_json, print_table
+    from vitreous.run import list_runs
+
+    rows = [_facts(run.path, run.status, run.manifest) for run in list_runs(folder)]
+    if as_json:
+        print_json({"folder": str(folder), "runs": rows})
+    elif not rows:
+        print(f"no runs in {folder}/ yet; `vitreous train DATA` makes one.")
+    else:
+        print_table(
+            ("run", "status", "data", "network", "parameters", "split", "accuracy"),
+            ((*(row[key] for key in _COLUMNS[:-2]), row["split"] or "", _percent(row["accuracy"])) for row in rows),
+            right=(4, 6),
+        )
+
+
+_COLUMNS = ("run", "status", "data", "model", "parameters", "split", "accuracy")
+
+
+def _facts(path: Path, status: str, manifest: dict[str, Any]) -> dict[str, Any]:
+    split, scores = next(iter(manifest.get("scores", {}).items()), (None, None))
+    accuracy = scores["accuracy"]["value"] if scores else None
+    model = manifest["model"]
+    data = manifest["data"]["origin"]
+    return dict(
+        zip(_COLUMNS, (str(path), status, data, model["name"], model["parameters"], split, accuracy), strict=True)
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.2%}"

@@ -1,0 +1,82 @@
+"""``vitreous train``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vitreous.run import Run
+
+EXAMPLE = "vitreous train photos/ --model lenet5 --epochs 10 --run lamps"
+
+
+def command(
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="A folder of class folders (or of train/val/test folders of them), a CSV of path,label[,split], "
+            "a folder of IDX files, an .npz, or fashion-mini, digits, fashion-mnist, mnist, cifar10."
+        ),
+    ],
+    model: Annotated[
+        str | None, typer.Option(help="A name from `vitreous models`, or a pattern: 'conv16 pool conv32 gap fc'.")
+    ] = None,
+    run: Annotated[str | None, typer.Option(help="The run folder: a path, or a name below runs/.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A TOML file of settings, e.g. another run's config.toml.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Side of the network's input, in pixels.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of split, weights, order and augmentation; 0 by default.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32 or bf16; measured by default.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any setting, e.g. training.batch_size=64.")
+    ] = None,
+    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave unreadable images out.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the run and its scores as JSON.")] = False,
+) -> None:
+    """Train a classifier on labelled images and write its run folder."""
+    from vitreous.cli.console import console_progress, print_json
+    from vitreous.cli.signals import stop_on_signals
+    from vitreous.config import Config
+
+    asked = (Config.from_file(config) if config else Config()).override(settings or ())
+
+    from vitreous import workflow
+
+    trained = workflow.train(
+        data,
+        run=run,
+        config=asked,
+        progress=console_progress(),
+        stop=stop_on_signals(),
+        model=model,
+        epochs=epochs,
+        image_size=image_size,
+        seed=seed,
+        device=device,
+        precision=precision,
+        skip_broken=skip_broken or None,
+    )
+    if as_json:
+        print_json({"run": str(trained.path), "scores": trained.manifest["scores"]})
+    else:
+        print_outcome(trained)
+
+
+def print_outcome(run: Run) -> None:
+    """What was learned, how good it is, and where it lies."""
+    manifest = run.manifest
+    split, scores = next(iter(manifest["scores"].items()))
+    accuracy = scores["accuracy"]
+    print(
+        f"Learned to tell {len(run.classes)} classes apart from {sum(manifest['data']['counts']['train'].values()):,} "
+        f"images in {manifest['seconds']:.0f} s ({manifest['model']['parameters']:,} parameters)."
+    )
+    print(
+        f"Accuracy on {scores['num_images']:,} {split} images: {accuracy['value']:.2%} "
+        f"(95% interval {accuracy['low']:.2%} to {accuracy['high']:.2%})."
+    )
+    print(f"Run folder: {run.path}")
+    print(f"Report:     {run.path / 'report.html'}")

@@ -1,0 +1,477 @@
+"""What the commands do: each function here composes the rooms below; the command line only parses and prints.
+
+The walk of a training run, top to bottom: source -> data -> recipe -> network -> engine -> run folder -> loop ->
+scores -> predictions, golden inputs, report.
+"""
+
+import dataclasses
+import platform
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vitreous import storage
+from vitreous.augmentation import Augmentation
+from vitreous.config import Config, settled
+from vitreous.data.images import BrokenImage, listed
+from vitreous.data.prepared import ImageSet, prepare, prepare_as, scan
+from vitreous.data.preprocess import Preprocess, suggest_preprocess
+from vitreous.data.source import Source, open_source
+from vitreous.errors import DataError, DecodeError, RunError
+from vitreous.evaluation.scored import ScoredSplit
+from vitreous.evaluation.scores import score
+from vitreous.models import build_network, check_network
+from vitreous.models.table import ARCHITECTURES
+from vitreous.predictor import Image, Prediction, Predictor
+from vitreous.predictor.torch_backend import network_input, predictor_from_run
+from vitreous.progress import SILENT, Progress
+from vitreous.report import page
+from vitreous.run import Run, SplitRow, free_run_path, require_free, run_path
+from vitreous.training.engine import choose_engine, recorded_threads
+from vitreous.training.loop import StopRequest, fit, restore_weights
+from vitreous.training.recipe import DataFacts, choose_recipe
+from vitreous.weights import network_from_run
+
+_GOLDEN_INPUTS = 4
+
+StopContext = AbstractContextManager[StopRequest]
+
+
+def train(
+    data: str | Path,
+    *,
+    run: str | Path | None = None,
+    config: Config | Path | str | None = None,
+    progress: Progress = SILENT,
+    stop: StopContext | None = None,
+    **settings: Any,
+) -> Run:
+    """Train a classifier on labelled images and write its run folder.
+
+    Args:
+        data: a folder of class folders, a CSV, IDX or .npz file, or a built-in name; see the README.
+        run: where the run folder goes: a path, or a name below ``runs``; by default a free name after the data's.
+        config: settings, or a TOML file of them; what is not set is chosen from the data.
+        progress: where messages and bars go.
+        stop: while the loop runs, tells whether a signal asked to stop.
+        **settings: single settings over the file's: ``model="lenet5"``, ``epochs=3``, ``image_size=64``, ``seed=1``,
+            or any by its full name, ``**{"training.batch_size": 64}``.
+
+    Returns:
+        The complete run.
+
+    Raises:
+        UserError: data, settings or the run's name are wrong; nothing is written.
+        MachineError: training failed; what was saved stays.
+        Interrupted: a signal came; the run can be resumed.
+    """
+    path = run_path(str(run)) if run is not None else None
+    if path is not None:
+        require_free(path)
+    asked = _settings(config, data, settings)
+    source = open_source(data)
+    images = _prepare(source, asked, progress)
+    for remark in images.remarks:
+        progress.say(remark)
+    progress.say(_describe(images))
+    chosen, recipe = choose_recipe(asked, DataFacts(len(images.indices("train")), images.pixels.shape[1:3]))
+    progress.say(recipe)
+    chosen = _with_engine(chosen, images, progress)
+    path = path or free_run_path(_stem(source))
+    started = Run.create(path, chosen, _manifest(chosen, images), _split_rows(images))
+    return _train_to_end(started, images, progress, stop)
+
+
+def resume(path: str | Path, *, progress: Progress = SILENT, stop: StopContext | None = None) -> Run:
+    """Go on with a run that was stopped, to the same bits as if it had not been; a complete run is left alone.
+
+    Raises:
+        RunError: no run there, or its data is not what it was.
+    """
+    run = Run.open(run_path(str(path)))
+    if run.status == "complete":
+        _mend_weights(run, progress)
+        progress.say(f"{run.path} is complete; there is nothing to resume.")
+        return run
+    images = _images_of(run, progress)
+    return _train_to_end(run, images, progress, stop)
+
+
+def evaluate(
+    path: str | Path,
+    data: str | Path | None = None,
+    *,
+    split: str | None = None,
+    skip_broken: bool = False,
+    device: str | None = None,
+    progress: Progress = SILENT,
+) -> dict[str, Any]:
+    """Score a run on a part of its own data, or on other data whose classes are matched by name.
+
+    Args:
+        path: the run.
+        data: other data; by default the run's own.
+        split: ``train``, ``val`` or ``test``; by default test where there is one, else val; of other data all images.
+        skip_broken: leave unreadable images out, counted, instead of refusing.
+        device: where to run; by default as in training.
+        progress: where messages and bars go.
+
+    Returns:
+        ``run``, ``split``, ``num_images``, ``accuracy`` and ``per_class`` with intervals, and more; plain values.
+
+    Raises:
+        UserError: no such run, part or class.
+    """
+    run = Run.open(run_path(str(path)))
+    with recorded_threads(run.config.engine):
+        predictor = predictor_from_run(run.path, device or run.config.engine.device)
+        if data is None:
+            images = _images_of(run, progress)
+        else:
+            images = _images_for(run, open_source(data, for_training=False), skip_broken=skip_broken, progress=progress)
+        name = split or _main_split(images)
+        if not len(images.indices(name)):
+            raise DataError(f"there are no {name} images; parts: {', '.join(sorted(set(images.splits.tolist())))}.")
+        scored = _score_split(predictor, images, name, progress)
+    facts = {
+        "run": str(run.path),
+        "model_sha256": run.manifest["weights"]["sha256"],
+        "data": images.origin,
+        "split": name,
+    }
+    return {**facts, **scored.scores.to_json()}
+
+
+def load_run(path: str | Path, device: str | None = None) -> Predictor:
+    """The predictor of a run: ``load_run("runs/lamps").predict("lamp.jpg").label``.
+
+    Raises:
+        RunError: no run there, or weights that training did not write.
+    """
+    return predictor_from_run(run_path(str(path)), device)
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedImage:
+    """One image and what was said of it; exactly one of ``prediction`` and ``error`` is there."""
+
+    path: str
+    prediction: Prediction | None
+    error: str | None
+
+
+def predict(predictor: Predictor, images: Iterable[tuple[str, Image]]) -> Iterator[PredictedImage]:
+    """Answers for named images, in order; one that cannot be read is an error row and does not stop the others."""
+    names: list[str] = []
+
+    def sources() -> Iterator[Image]:
+        for name, image in images:
+            names.append(name)
+            yield image
+
+    for number, answer in enumerate(predictor.predict_many(sources())):
+        if isinstance(answer, DecodeError):
+            yield PredictedImage(names[number], None, str(answer))
+        else:
+            yield PredictedImage(names[number], answer, None)
+
+
+def list_models() -> list[dict[str, Any]]:
+    """The architectures that go by a name, with the parameters that the built network really has for ten classes."""
+    rows = []
+    for architecture in ARCHITECTURES.values():
+        channels, height, width = architecture.input
+        with torch.device("meta"):  # shapes only
+            network = build_network(architecture.name, num_classes=10, in_channels=channels, image_size=(height, width))
+        rows.append(
+            {
+                "name": architecture.name,
+                "year": architecture.year,
+                "depth": architecture.depth,
+                "input": "x".join(map(str, architecture.input)),
+                "parameters": sum(parameter.numel() for parameter in network.parameters()),
+                "idea": architecture.idea,
+                "source": architecture.source,
+            }
+        )
+    return rows
+
+
+def write_report(path: str | Path, *, with_images: bool = True, progress: Progress = SILENT) -> Path:
+    """Write a run's ``report.html`` again; without images it shows nothing of the user's pictures.
+
+    Raises:
+        RunError: no finished run there.
+    """
+    run = Run.open(run_path(str(path)))
+    with recorded_threads(run.config.engine):
+        predictor = predictor_from_run(run.path)
+        images = _images_of(run, progress)
+        scored = [_score_split(predictor, images, name, progress) for name in _scored_splits(images)]
+        return page.write_report(run, network_from_run(run), predictor.preprocess, scored, with_images=with_images)
+
+
+def _train_to_end(run: Run, images: ImageSet, progress: Progress, stop: StopContext | None) -> Run:
+    started = time.monotonic()
+    with stop or nullcontext(lambda: None) as stop_request:
+        fit(run, images, progress=progress, stop=stop_request)
+    seconds = time.monotonic() - started
+    with recorded_threads(run.config.engine):
+        predictor = predictor_from_run(run.path, run.config.engine.device)
+        scored = [_score_split(predictor, images, name, progress) for name in _scored_splits(images)]
+        _write_golden(run, predictor, images)
+        for part in scored:
+            _write_predictions(run, predictor, part)
+        scores = {part.split: _headline(part) for part in scored}
+        seconds += run.manifest.get("seconds", 0.0)
+        run.update_manifest(scores=scores, seconds=round(seconds, 1))
+        page.write_report(run, network_from_run(run), predictor.preprocess, scored)
+    run.update_manifest(status="complete")
+    return run
+
+
+def _settings(config: Config | Path | str | None, data: str | Path, settings: Mapping[str, Any]) -> Config:
+    """Defaults, then the file, then single settings."""
+    asked = config if isinstance(config, Config) else Config.from_file(Path(config)) if config is not None else Config()
+    short = {
+        "model": "model.name",
+        "epochs": "training.epochs",
+        "device": "engine.device",
+        "precision": "engine.precision",
+    }
+    short |= {"image_size": "data.image_size", "skip_broken": "data.skip_broken"}
+    located = str(Path(data).resolve()) if Path(data).exists() else str(data)
+    for name, value in {**settings, "data.source": located}.items():
+        if value is not None:
+            section, dot, key = short.get(name, name).partition(".")
+            asked = asked.updated({section: {key: value}} if dot else {section: value})
+    return asked
+
+
+def _prepare(source: Source, asked: Config, progress: Progress) -> ImageSet:
+    data = asked.data
+    architecture = ARCHITECTURES.get((asked.model.name or "").lower())
+    facts = [each for each in scan(source.images, progress) if not isinstance(each, BrokenImage)]
+    preprocess = suggest_preprocess(
+        facts,
+        image_size=data.image_size,
+        channels=data.channels,
+        fit=data.fit,
+        interpolation=data.interpolation,
+        model_input=architecture.input[1:] if architecture else None,
+    )
+    if asked.model.name:
+        check_network(  # before anything is decoded
+            asked.model.name,
+            num_classes=len(source.classes),
+            in_channels=preprocess.channels,
+            image_size=(preprocess.height, preprocess.width),
+        )
+    return prepare(
+        source,
+        preprocess=preprocess,
+        val_fraction=data.val_fraction,
+        test_fraction=data.test_fraction,
+        seed=asked.seed,
+        skip_broken=data.skip_broken,
+        progress=progress,
+    )
+
+
+def _with_engine(config: Config, images: ImageSet, progress: Progress) -> Config:
+    """Measure what was not asked of the engine, on the network itself; also refuses a network that does not fit."""
+    network = build_network(**_network_arguments(config, images)).train()
+    sample = torch.from_numpy(images.indices("train")[:128])
+    pixels = Augmentation(flip=False, shift_px=0)(torch.from_numpy(images.pixels), sample, seed=0, epoch=0)
+    labels = torch.from_numpy(images.labels)[sample]
+    engine, reason = choose_engine(config.engine, network, network_input(pixels, images.preprocess), labels)
+    progress.say(f"engine: {reason}")
+    return dataclasses.replace(config, engine=engine)
+
+
+def _network_arguments(config: Config, images: ImageSet) -> dict[str, Any]:
+    return {
+        "model": settled(config.model.name),
+        "num_classes": len(images.classes),
+        "in_channels": images.preprocess.channels,
+        "image_size": (images.preprocess.height, images.preprocess.width),
+        "classes": images.classes,
+        "seed": config.seed,
+    }
+
+
+def _manifest(config: Config, images: ImageSet) -> dict[str, Any]:
+    arguments = _network_arguments(config, images)
+    network = build_network(**arguments)
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": _versions(),
+        "device": config.engine.device,
+        "seed": config.seed,
+        "data": {
+            "origin": images.origin,
+            "kind": images.kind,
+            "fingerprint": images.fingerprint,
+            "counts": images.counts(),
+            "skipped": [dataclasses.asdict(each) for each in images.broken],
+            "remarks": list(images.remarks),
+        },
+        "classes": list(images.classes),
+        "preprocessing": images.preprocess.to_dict(),
+        "model": {
+            "name": arguments["model"],
+            "arguments": {key: arguments[key] for key in ("num_classes", "in_channels", "image_size", "seed")},
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        },
+        "weights": None,
+    }
+
+
+def _versions() -> dict[str, str]:
+    packages = ("vitreous", "torch", "numpy", "pillow", "safetensors", "scikit-learn")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def _split_rows(images: ImageSet) -> Iterator[SplitRow]:
+    for number, content_hash in enumerate(images.hashes):
+        label = images.classes[int(images.labels[number])]
+        yield SplitRow(content_hash, images.names[number], label, str(images.splits[number]))
+
+
+def _images_of(run: Run, progress: Progress) -> ImageSet:
+    """The run's own data, found again, with the parts of splits.csv.
+
+    Raises:
+        RunError: an image is gone, new or changed since training.
+    """
+    origin = run.config.data.source
+    skip_broken = run.config.data.skip_broken
+    images = _images_for(run, open_source(origin), skip_broken=skip_broken, progress=progress)
+    parts = {(row.content_hash, row.path): row.split for row in run.splits()}
+    found = list(zip(images.hashes, images.names, strict=True))
+    missing = parts.keys() - set(found)
+    extra = [key for key in found if key not in parts]
+    if missing or extra:
+        example = min(name for _, name in [*missing, *extra])
+        raise RunError(
+            f"{origin} has changed since {run.path} was trained: {len(missing)} images are gone or changed, "
+            f"{len(extra)} are new or changed (e.g. {example!r}). Restore it, or evaluate it as other data: "
+            f"vitreous evaluate {run.path} DATA."
+        )
+    return dataclasses.replace(images, splits=np.array([parts[key] for key in found]))
+
+
+def _images_for(run: Run, source: Source, *, skip_broken: bool, progress: Progress) -> ImageSet:
+    """Any labelled images with the run's pixels, and labels that are the run's by name.
+
+    Raises:
+        DataError: a class that the run does not know.
+    """
+    unknown = [name for name in source.classes if name not in run.classes]
+    if unknown:
+        raise DataError(
+            f"{source.origin} has classes that {run.path} does not know: {listed(unknown)}; "
+            f"it knows {listed(run.classes, most=20)}."
+        )
+    absent = [name for name in run.classes if name not in source.classes]
+    if absent:
+        progress.say(f"no image shows {listed(absent)}, so nothing is said about them.")
+    to_ours = np.array([run.classes.index(name) for name in source.classes], dtype=np.int64)
+    source = dataclasses.replace(source, classes=run.classes, labels=to_ours[source.labels])
+    preprocess = Preprocess.from_dict(run.manifest["preprocessing"])
+    return prepare_as(source, preprocess, skip_broken=skip_broken, progress=progress)
+
+
+def _main_split(images: ImageSet) -> str:
+    return _scored_splits(images)[0]
+
+
+def _scored_splits(images: ImageSet) -> list[str]:
+    """The parts worth a score, the most honest first."""
+    return [name for name in ("test", "val") if len(images.indices(name))] or ["train"]
+
+
+def _score_split(predictor: Predictor, images: ImageSet, split: str, progress: Progress) -> ScoredSplit:
+    indices = images.indices(split)
+    pixels, labels = images.pixels[indices], images.labels[indices]
+    with progress.task(f"scoring {split}", len(indices), "images") as task:
+        logits = predictor.logits(pixels)
+        task.advance(len(indices))
+    return ScoredSplit(
+        split=split,
+        scores=score(logits, labels, images.classes),
+        labels_N=labels,
+        logits_NK=logits,
+        hashes=tuple(images.hashes[number] for number in indices),
+        names=tuple(images.names[number] for number in indices),
+        pixels_NHWC=pixels,
+    )
+
+
+def _headline(part: ScoredSplit) -> dict[str, Any]:
+    scores = part.scores
+    return {
+        "num_images": scores.num_images,
+        "accuracy": dataclasses.asdict(scores.accuracy),
+        "balanced_accuracy": scores.balanced_accuracy,
+        "macro_f1": scores.macro_f1,
+        "log_loss": scores.log_loss,
+    }
+
+
+def _write_predictions(run: Run, predictor: Predictor, part: ScoredSplit) -> None:
+    folder = run.path / "predictions"
+    folder.mkdir(exist_ok=True)
+    probabilities = predictor.probabilities(part.logits_NK)
+    rows = (
+        (part.hashes[number], predictor.classes[int(part.labels_N[number])], *map(repr, probabilities[number].tolist()))
+        for number in range(len(part.hashes))
+    )
+    storage.write_csv(folder / f"{part.split}.csv", ("content_hash", "class", *predictor.classes), rows)
+
+
+def _write_golden(run: Run, predictor: Predictor, images: ImageSet) -> None:
+    """A few of the run's own inputs as encoded files, with the logits that any copy of the network must give."""
+    folder = run.path / "golden"
+    folder.mkdir(exist_ok=True)
+    chosen: Sequence[int] = images.indices(_main_split(images))[:_GOLDEN_INPUTS].tolist()
+    expected = []
+    for order, number in enumerate(chosen):
+        encoded = images.images.encoded(number)
+        name = f"{order}.bin"
+        storage.write_atomic(folder / name, encoded)
+        logits = predictor.logits(predictor.preprocess.pixels(encoded)[None])[0]
+        label = images.classes[int(images.labels[number])]
+        expected.append({"file": name, "class": label, "logits": logits.tolist()})
+    storage.write_json(folder / "expected.json", expected)
+
+
+def _mend_weights(run: Run, progress: Progress) -> None:
+    try:
+        run.verified_weights()
+    except RunError as error:
+        if not restore_weights(run):
+            raise
+        progress.say(f"{error} Restored.")
+
+
+def _stem(source: Source) -> str:
+    name = Path(source.origin).resolve().stem if Path(source.origin).exists() else source.origin
+    return "".join(character if character.isalnum() or character in "-_." else "-" for character in name) or "run"
+
+
+def _describe(images: ImageSet) -> str:
+    parts = ", ".join(f"{sum(per_class.values()):,} {split}" for split, per_class in images.counts().items())
+    preprocess = images.preprocess
+    return (
+        f"{images.origin} ({images.kind}): {len(images.hashes):,} images of {len(images.classes)} classes, {parts}; "
+        f"{preprocess.height} x {preprocess.width} x {preprocess.channels}, {preprocess.fit}"
+    )
