@@ -13,6 +13,7 @@ runs/<name>/
 """
 
 import json
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -202,6 +203,21 @@ class Run:
         """Keep the first ``num_epochs`` lines: what was after the checkpoint is done again."""
         kept = self.metrics()[:num_epochs]
         storage.write_atomic(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept).encode())
+
+
+def require_space(path: Path, num_bytes: int) -> None:
+    """Check that the disk of a future run folder has room for it.
+
+    Raises:
+        RunError: it has not, so the run would fail later.
+    """
+    existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if free < num_bytes:
+        raise RunError(
+            f"the disk that holds {path} is too full: the run needs about {num_bytes / 2**20:,.1f} MiB, "
+            f"{free / 2**20:,.1f} MiB are free; free some space or name another place with --run."
+        )
 
 
 def require_free(path: Path) -> None:

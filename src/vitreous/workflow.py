@@ -20,6 +20,7 @@ import torch
 
 from vitreous import storage
 from vitreous.augmentation import Augmentation
+from vitreous.checkpoint import KEPT
 from vitreous.config import Config, settled
 from vitreous.data.images import BrokenImage, listed
 from vitreous.data.prepared import ImageSet, prepare, prepare_as, scan
@@ -34,7 +35,7 @@ from vitreous.predictor import Image, Prediction, Predictor
 from vitreous.predictor.torch_backend import network_input, predictor_from_run
 from vitreous.progress import SILENT, Progress
 from vitreous.report import page
-from vitreous.run import Run, SplitRow, free_run_path, require_free, run_path
+from vitreous.run import Run, SplitRow, free_run_path, require_free, require_space, run_path
 from vitreous.training.engine import choose_engine, recorded_threads
 from vitreous.training.loop import StopRequest, fit, restore_weights
 from vitreous.training.recipe import DataFacts, choose_recipe
@@ -86,7 +87,9 @@ def train(
     progress.say(recipe)
     chosen = _with_engine(chosen, images, progress)
     path = path or free_run_path(_stem(source))
-    started = Run.create(path, chosen, _manifest(chosen, images), _split_rows(images))
+    manifest = _manifest(chosen, images)
+    require_space(path, _run_bytes(manifest["model"]["parameters"], len(images)))
+    started = Run.create(path, chosen, manifest, _split_rows(images))
     return _train_to_end(started, images, progress, stop)
 
 
@@ -328,11 +331,22 @@ def _manifest(config: Config, images: ImageSet) -> dict[str, Any]:
         "preprocessing": images.preprocess.to_dict(),
         "model": {
             "name": arguments["model"],
-            "arguments": {key: arguments[key] for key in ("num_classes", "in_channels", "image_size", "seed")},
+            "arguments": {
+                "num_classes": arguments["num_classes"],
+                "in_channels": arguments["in_channels"],
+                "image_size": list(arguments["image_size"]),
+                "seed": arguments["seed"],
+            },
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
         },
         "weights": None,
     }
+
+
+def _run_bytes(num_parameters: int, num_images: int) -> int:
+    """About what a run folder takes: checkpoints of four copies of the parameters, tables, a page."""
+    copies = 4 * (KEPT + 1) + 1
+    return 4 * num_parameters * copies + 300 * num_images + 2 * 2**20
 
 
 def _versions() -> dict[str, str]:

@@ -112,7 +112,9 @@ def assert_on_white(pixels):
     assert np.array_equal(pixels[:, 40:], picture()[:, 40:])
 
 
-@pytest.mark.parametrize(("format", "options"), [("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True, "exact": True})])
+@pytest.mark.parametrize(
+    ("format", "options"), [("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True, "exact": True})]
+)
 def test_alpha_is_laid_on_white(format, options):
     assert_on_white(decode(encode(rgba(), format, **options)))
 
@@ -168,8 +170,10 @@ def test_reduced_decode_is_as_large_as_promised_and_shows_the_same(height, width
     fits = [f for f in (8, 4, 2, 1) if height >= 2 * f * least[0] and width >= 2 * f * least[1]]
     factor = max(fits, default=1)
     assert reduced.shape == (-(-height // factor), -(-width // factor), 3)
-    whole = Image.fromarray(decode(data)).resize(reduced.shape[1::-1], Image.Resampling.BOX)
-    assert np.abs(reduced.astype(int) - np.array(whole)).mean() < 6
+    rows, columns = height // factor, width // factor
+    if min(rows, columns) >= 16:  # smooth enough to compare
+        whole = reduced_by(decode(data)[: rows * factor, : columns * factor], factor)
+        assert np.abs(reduced[:rows, :columns] - whole).mean() < 4
 
 
 @pytest.mark.parametrize("name", broken_files())
@@ -216,7 +220,9 @@ for data in sys.stdin.buffer.read().split(b"SPLIT"):
         except DecodeError as error:
             print(error)
 """
-    bombs = b"SPLIT".join([png_header(30_000, 30_000), png_header(13_000, 13_000), encode(Image.new("1", (9000, 9000)))])
+    bombs = b"SPLIT".join(
+        [png_header(30_000, 30_000), png_header(13_000, 13_000), encode(Image.new("1", (9000, 9000)))]
+    )
     limit = 700 << 20  # address space, most of it libraries; the pixels of one bomb would need 507 MB or more
     done = subprocess.run([sys.executable, "-c", code, str(limit)], input=bombs, capture_output=True, check=True)
     assert done.stdout.decode().splitlines() == [

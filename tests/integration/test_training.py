@@ -10,9 +10,10 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 
 import vitreous
-from vitreous import storage
+from vitreous import checkpoint, storage
 from vitreous.config import Config
 from vitreous.errors import Interrupted, MachineError, RunError
 from vitreous.run import Run
@@ -92,7 +93,7 @@ def test_predictions_and_golden_logits_are_what_the_run_gives(finished, photos):
         assert np.array_equal(predictor.logits(pixels[None])[0], np.float32(golden["logits"]))
 
 
-@pytest.mark.parametrize("num_steps", [0, 1, 3, 4, 7, 10])
+@pytest.mark.parametrize("num_steps", [0, 1, 3, 4, 7])
 def test_a_stopped_run_goes_on_to_the_same_bits(finished, photos, tmp_path, num_steps):
     with pytest.raises(Interrupted, match="vitreous resume") as stopped:
         vitreous.train(photos, run=tmp_path / "stopped", stop=stop_after(num_steps), **TINY)
@@ -144,6 +145,24 @@ def test_a_rate_that_is_too_high_stops_with_advice_and_keeps_the_last_good_state
     assert Run.open(tmp_path / "wild").status == "failed"
 
 
+def test_a_disk_that_fills_later_keeps_the_last_checkpoint_and_the_run_goes_on(finished, photos, tmp_path, monkeypatch):
+    save, calls = checkpoint.save_file, iter(range(99))
+
+    def full(tensors, path):
+        if next(calls) == 1:
+            path.write_bytes(b"half a file")
+            raise SafetensorError("I/O error: No space left on device")
+        save(tensors, path)
+
+    with monkeypatch.context() as patch, pytest.raises(MachineError, match="No space left") as error:
+        patch.setattr(checkpoint, "save_file", full)
+        train(photos, tmp_path / "full")
+    assert error.value.exit_code == 3
+    assert Run.open(tmp_path / "full").status == "failed"
+    assert [path.name for path in (tmp_path / "full" / "checkpoints").iterdir()] == ["step-000000003"]
+    assert vitreous.resume(tmp_path / "full").manifest["weights"] == finished.manifest["weights"]
+
+
 def test_a_complete_run_is_left_alone_and_damaged_weights_are_restored(finished):
     before = finished.weights_path.read_bytes()
     flipped = bytearray(before)
@@ -172,7 +191,7 @@ def test_a_kill_at_any_moment_loses_nothing_but_the_epoch_under_way(photos, tmp_
     command = [sys.executable, "-m", "vitreous", "train", photos, "--config", tmp_path / "config.toml", "--run"]
     subprocess.run([*command, tmp_path / "straight"], check=True, capture_output=True)
     process = subprocess.Popen([*command, tmp_path / "killed"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for(lambda: (tmp_path / "killed" / "metrics.jsonl").exists())
+    wait_for(lambda: list((tmp_path / "killed" / "checkpoints").glob("step-*")))
     process.kill()
     process.wait()
     resumed = subprocess.run([sys.executable, "-m", "vitreous", "resume", tmp_path / "killed"], capture_output=True)
@@ -186,7 +205,7 @@ def test_a_signal_saves_says_how_to_go_on_and_exits_with_its_status(photos, tmp_
     command = [sys.executable, "-m", "vitreous", "train", photos, "--epochs", "5000", "--run", tmp_path / "run"]
     command += ["--model", "conv4s2 gap fc", "--precision", "fp32", "--set", "training.batch_size=16"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: (tmp_path / "run" / "metrics.jsonl").exists())
+    wait_for(lambda: list((tmp_path / "run" / "checkpoints").glob("step-*")))
     process.send_signal(number)
     started = time.monotonic()
     _, errors = process.communicate()

@@ -19,7 +19,7 @@ from vitreous.data.idx import has_idx_files, open_idx
 from vitreous.data.images import Source, listed
 from vitreous.data.npz import open_npz
 from vitreous.errors import DataError, MachineError
-from vitreous.storage import sha256_bytes, write_atomic
+from vitreous.storage import explained, sha256_bytes, write_atomic
 
 FASHION_CLASSES = (
     "T-shirt/top",
@@ -41,6 +41,7 @@ _CIFAR10_BATCH = 10_000
 # Made by scripts/make_fashion_mini.py.
 FASHION_MINI_SHA256 = "895d313dac4fdc9223ceddb71936b90ff51f251682b3d31eef3fc64c86fbea66"
 
+_SYSTEM_PREFIXES = (sys.prefix, "/usr", "/usr/local")
 _MAX_DOWNLOAD_BYTES = 200 << 20
 
 
@@ -175,7 +176,7 @@ def _places() -> Iterator[Path]:
         yield Path(chosen)
     yield Path("data")
     yield _own_place()
-    for prefix in (sys.prefix, "/usr", "/usr/local"):
+    for prefix in _SYSTEM_PREFIXES:
         yield Path(prefix) / "share" / "datasets"
 
 
@@ -198,7 +199,8 @@ def _fetch(name: str, published: _Published) -> Path:
             f"{name} is not on this machine and could not be fetched ({error}). "
             f"Put {', '.join(published.sha256)} from {published.address} into {target}."
         ) from None
-    target.mkdir(parents=True, exist_ok=True)
+    with explained(target):
+        target.mkdir(parents=True, exist_ok=True)
     for file, data in files.items():
         write_atomic(target / file, data)
     return target

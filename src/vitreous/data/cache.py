@@ -112,6 +112,7 @@ def _opened(folder: Path, images: Images, preprocess: Preprocess) -> Packed | No
         shape = (len(images) - len(reasons), *preprocess.shape)
         if facts["version"] != _VERSION or (folder / "pixels.u8").stat().st_size != math.prod(shape):
             return None
+        # "c": changes stay in this process' memory; torch wants arrays that it may write to.
         pixels = np.memmap(folder / "pixels.u8", np.uint8, "c", shape=shape) if shape[0] else np.empty(shape, np.uint8)
         os.utime(folder / "pack.json")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -60,7 +60,7 @@ def read_idx(path: Path, num_axes: int) -> Pixels:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             shape = _read_header(file, path, num_axes)
             wanted = math.prod(shape)
-            data = file.read(wanted + 1)
+            data = _read_at_most(file, wanted + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path} is cut short or damaged: {error}.") from None
     except struct.error:
@@ -72,6 +72,14 @@ def read_idx(path: Path, num_axes: int) -> Pixels:
             else f"{path} goes on after the {wanted:,} bytes that its header names; it is damaged."
         )
     return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def _read_at_most(file: IO[bytes] | gzip.GzipFile, num_bytes: int) -> bytes:
+    """Piece by piece, so that a header that lies about its size costs no memory."""
+    data = bytearray()
+    while piece := file.read(min(num_bytes - len(data), 1 << 24)):
+        data += piece
+    return bytes(data)
 
 
 def _read_header(file: IO[bytes] | gzip.GzipFile, path: Path, num_axes: int) -> tuple[int, ...]:

@@ -40,21 +40,31 @@ def open_npz(file: Path | bytes, origin: str, kind: str = "npz") -> Source:
         if images in arrays and labels in arrays
     }
     if not parts:
-        raise DataError(f"{origin} holds {listed(sorted(arrays)) or 'nothing known'}; images and labels are wanted.")
+        raise DataError(
+            f"{origin} holds {listed(sorted(arrays)) or 'no array of a known name'}; images and labels are wanted."
+        )
     return open_arrays(origin, kind, parts, classes)
 
 
 def _read(file: Path | bytes, origin: str) -> dict[str, Array]:
     """The arrays that we know by name."""
     try:
-        with np.load(io.BytesIO(file) if isinstance(file, bytes) else file, allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in arrays.files if key in _KNOWN}
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        with zipfile.ZipFile(io.BytesIO(file) if isinstance(file, bytes) else file) as archive:
+            return {key: _member(archive, f"{key}.npy") for key in _KNOWN if f"{key}.npy" in archive.namelist()}
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise DataError(f"{origin} is cut short or damaged: {error}.") from None
-    except (ValueError, AttributeError, NotImplementedError) as error:  # NumPy says all of these in ValueErrors
-        if "allow_pickle" in str(error) or "pickle" in str(error):
+    except (ValueError, RuntimeError) as error:  # what NumPy and zipfile raise for all else
+        if "allow_pickle" in str(error):
             raise DataError(f"{origin} holds Python objects, which could run code; save plain arrays only.") from None
         raise DataError(f"{origin} is not a whole .npz file: {error}.") from None
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> Array:
+    with archive.open(name) as member:
+        array = np.lib.format.read_array(member, allow_pickle=False)
+        if member.read(1):  # reading up to the end also compares the checksum
+            raise zipfile.BadZipFile(f"{name} goes on after its array")
+        return array
 
 
 def _splits(values: Array, source: Source) -> Array:

@@ -97,9 +97,9 @@ def _parts_of_class(
 ) -> npt.NDArray[np.int64]:
     """The parts of one class's contents, whose fractions come in rising order: first test, then val, then train."""
     num = len(fractions)
-    most = max(num - 1, 0)  # one is left for train
+    spare = max(num - 1, 0)  # one stays in train; of two that are left, val gets one
     below_test = int(np.searchsorted(fractions, test_fraction))
     below_val = int(np.searchsorted(fractions, test_fraction + val_fraction))
-    num_test = min(max(below_test, test_fraction > 0), most)
-    num_val = min(max(below_val - num_test, val_fraction > 0), most - num_test)
+    num_test = min(max(below_test, test_fraction > 0), spare - (spare > 1 and val_fraction > 0))
+    num_val = min(max(below_val - num_test, val_fraction > 0), spare - num_test)
     return np.repeat([_TEST, _VAL, _TRAIN], [num_test, num_val, num - num_test - num_val])

@@ -136,8 +136,9 @@ class SparseConv(nn.Module):
 class RadialBasis(nn.Module):
     """Minus the squared distance of each row to the fixed code of each class; N,84 -> logits N,K.
 
-    Cross-entropy on these logits, unscaled, is the paper's discriminative criterion (eq. 9) without the constant for
-    rubbish. The codes are a buffer: saved with the weights, never trained.
+    Cross-entropy on these logits is the paper's discriminative criterion (eq. 9) without the constant for rubbish. The
+    distances reach several hundred, so SGD needs a small rate here; the recipe takes AdamW. The codes are a buffer:
+    saved with the weights, never trained.
     """
 
     codes: Tensor

@@ -141,24 +141,19 @@ def _plan_sequence(steps: Sequence[_Step], shape: Shape, path: str = "") -> tupl
     """Layers one behind the other, named by their kind and a number: conv1, conv2, pool1."""
     layers: list[Layer] = []
     counts: Counter[str] = Counter()
-
-    def add(step: _Step) -> None:
-        counts[step.node.kind] += 1
-        seen = layers[-1].output_shape if layers else shape
-        layers.append(_plan_one(step, seen, f"{path}{step.node.kind}{counts[step.node.kind]}"))
-
     for step in steps:
-        seen = layers[-1].output_shape if layers else shape
-        if isinstance(step.node, Dense) and seen[1:] == (1, 1):  # a 1x1 map needs no word to become a vector
-            add(_Step(step.word, "flatten", Flatten()))
-        add(step)
+        is_pixel = isinstance(step.node, Dense) and shape[1:] == (1, 1)  # which needs no word to become a vector
+        for part in [_Step(step.word, "flatten", Flatten()), step] if is_pixel else [step]:
+            counts[part.node.kind] += 1
+            layers.append(_plan_one(part, shape, f"{path}{part.node.kind}{counts[part.node.kind]}"))
+            shape = layers[-1].output_shape
     return tuple(layers)
 
 
 def _plan_one(step: _Step, shape: Shape, path: str) -> Layer:
     if isinstance(step.node, Residual):
         return _plan_residual(step, step.node, shape, path)
-    _check_rank(step, shape)
+    _check_input(step, shape)
     try:
         output_shape, cost = _through(step.node, shape)
     except ShapeError:
@@ -166,7 +161,7 @@ def _plan_one(step: _Step, shape: Shape, path: str) -> Layer:
     return Layer(path, step.word, step.text, step.node, shape, output_shape, cost.params, cost.macs)
 
 
-def _check_rank(step: _Step, shape: Shape) -> None:
+def _check_input(step: _Step, shape: Shape) -> None:
     """Refuse a vector where a map is needed, a map where a vector is, and channels that do not divide."""
     place = f"{step.text} at word {step.word}"
     is_map = len(shape) == 3

@@ -178,14 +178,14 @@ class Trainer:
     def _finish_epoch(self, seconds: float, images_per_second: float) -> None:
         place = self.place
         train_loss = place.loss_sum / self.num_batches
-        if not np.isfinite(train_loss):
-            rate = settled(self.config.training.learning_rate)
-            raise MachineError(
-                f"the loss is no longer finite in epoch {place.epoch + 1}; training.learning_rate = {rate} is too high: "
-                f"try --set training.learning_rate={rate / 4:g}. The state before this epoch is kept."
-            )
         self.average.settle()
         logits_NK = self.predictor.logits(self.val_pixels)
+        if not (np.isfinite(train_loss) and np.isfinite(logits_NK).all()):
+            rate = settled(self.config.training.learning_rate)
+            raise MachineError(
+                f"the numbers are no longer finite in epoch {place.epoch + 1}; training.learning_rate = {rate} is too high: "
+                f"try --set training.learning_rate={rate / 4:g}. The state before this epoch is kept."
+            )
         val_accuracy, val_loss = accuracy(logits_NK, self.val_labels), log_loss(logits_NK, self.val_labels)
         is_best = (val_accuracy, -val_loss) > (place.best_accuracy, -place.best_loss)
         if is_best:
