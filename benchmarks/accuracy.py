@@ -107,7 +107,11 @@ def sources_version() -> str:
 
 
 def machine() -> str:
-    names = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    names = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if "model name" in line
+    ]
     flags = Path("/proc/cpuinfo").read_text()
     units = [unit for unit in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if f" {unit} " in flags]
     return f"{len(names)} x {names[0]}, {' '.join(units)}, {platform.system()}, torch {version('torch')}"

@@ -7,7 +7,6 @@ smallest SHA-256 are taken, 300 from the training set and 100 from the test set:
 Prints the SHA-256 that vitreous.data.builtin pins.
 """
 
-import hashlib
 import io
 import sys
 import zipfile
@@ -19,14 +18,14 @@ from vitreous.data.builtin import FASHION_CLASSES
 from vitreous.data.idx import open_idx
 from vitreous.data.prepared import hash_contents
 from vitreous.progress import SILENT
-from vitreous.storage import write_atomic
+from vitreous.storage import sha256_bytes, write_atomic
 
 PER_CLASS = {"train": 300, "test": 100}
 TARGET = Path(__file__).parents[1] / "src/vitreous/data/embedded/fashion-mini.npz"
 
 
-def main(folder: Path) -> None:
-    """Read the full set, write the sample."""
+def make(folder: Path) -> bytes:
+    """The sample, as the bytes of an .npz file."""
     source = open_idx(folder, classes=FASHION_CLASSES)
     hashes = np.array(hash_contents(source.images, SILENT))
     chosen = []
@@ -35,14 +34,12 @@ def main(folder: Path) -> None:
             members = np.flatnonzero((source.splits == part) & (source.labels == label))
             chosen.append(members[np.argsort(hashes[members])[:count]])
     rows = np.concatenate(chosen)
-    data = npz(
+    return npz(
         images=source.images.array[rows, :, :, 0],
         labels=source.labels[rows].astype(np.uint8),
         classes=np.array(FASHION_CLASSES),
         split=source.splits[rows],
     )
-    write_atomic(TARGET, data)
-    print(f"{TARGET}: {len(rows)} images, {len(data):,} bytes, SHA-256 {hashlib.sha256(data).hexdigest()}")  # noqa: T201
 
 
 def npz(**arrays: np.ndarray) -> bytes:
@@ -60,4 +57,6 @@ def npz(**arrays: np.ndarray) -> bytes:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "/usr/share/datasets/fashion-mnist"))
+    sample = make(Path(sys.argv[1] if len(sys.argv) > 1 else "/usr/share/datasets/fashion-mnist"))
+    write_atomic(TARGET, sample)
+    print(f"{TARGET}: {len(sample):,} bytes, SHA-256 {sha256_bytes(sample)}")  # noqa: T201

@@ -19,7 +19,6 @@ import tomli_w
 
 from vitreous.errors import ConfigError
 
-
 _T = TypeVar("_T")
 
 
@@ -93,7 +92,7 @@ class TrainingConfig(_Section):
     weight_decay: float | None = setting(None, "on filters and matrices, not on biases or norms", least=0.0, most=10.0)
     schedule: str = setting("linear", "shape of the fall after the warm-up", choices=("linear", "cosine", "constant"))
     warmup_fraction: float = setting(0.15, "share of all steps in which the rate rises", least=0.0, most=0.9)
-    label_smoothing: float = setting(0.05, "share of the target spread over all classes", least=0.0, most=0.9)
+    label_smoothing: float | None = setting(None, "share of the target spread over all classes", least=0.0, most=0.9)
     clip_norm: float = setting(0.0, "largest norm of the whole gradient; 0 leaves it alone", least=0.0)
     ema_decay: float = setting(
         0.0, "per step, of the averaged weights that are scored and kept; 0 is off", least=0.0, most=0.99999

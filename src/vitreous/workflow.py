@@ -17,13 +17,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from vitreous import storage
 from vitreous.augmentation import Augmentation
 from vitreous.checkpoint import KEPT
-from vitreous.config import Config, settled
+from vitreous.config import Config, ModelConfig, settled
 from vitreous.data.images import BrokenImage, listed
-from vitreous.data.prepared import ImageSet, prepare, prepare_as, scan
+from vitreous.data.prepared import ImageSet, prepare, prepare_as, refuse_broken, scan
 from vitreous.data.preprocess import Preprocess, suggest_preprocess
 from vitreous.data.source import Source, open_source
 from vitreous.errors import DataError, DecodeError, RunError
@@ -38,7 +39,7 @@ from vitreous.report import page
 from vitreous.run import Run, SplitRow, free_run_path, require_free, require_space, run_path
 from vitreous.training.engine import choose_engine, recorded_threads
 from vitreous.training.loop import StopRequest, fit, restore_weights
-from vitreous.training.recipe import DataFacts, choose_recipe
+from vitreous.training.recipe import Facts, choose_recipe, default_pattern
 from vitreous.weights import network_from_run
 
 _GOLDEN_INPUTS = 4
@@ -83,11 +84,15 @@ def train(
     for remark in images.remarks:
         progress.say(remark)
     progress.say(_describe(images))
-    chosen, recipe = choose_recipe(asked, DataFacts(len(images.indices("train")), images.pixels.shape[1:3]))
-    progress.say(recipe)
-    chosen = _with_engine(chosen, images, progress)
-    path = path or free_run_path(_stem(source))
-    manifest = _manifest(chosen, images)
+    asked = _with_model(asked, images)
+    network = build_network(**_network_arguments(asked, images))
+    num_parameters = sum(parameter.numel() for parameter in network.parameters())
+    progress.say(f"network: {asked.model.name} ({num_parameters:,} parameters)")
+    chosen, recipe = choose_recipe(asked, Facts(len(images.indices("train")), images.pixels.shape[1:3], num_parameters))
+    progress.say(f"recipe: {recipe}")
+    chosen = _with_engine(chosen, network, images, progress)
+    path = path or free_run_path(_stem(asked.data.source))
+    manifest = _manifest(chosen, images, num_parameters)
     require_space(path, _run_bytes(manifest["model"]["parameters"], len(images)))
     started = Run.create(path, chosen, manifest, _split_rows(images))
     return _train_to_end(started, images, progress, stop)
@@ -262,7 +267,10 @@ def _settings(config: Config | Path | str | None, data: str | Path, settings: Ma
 def _prepare(source: Source, asked: Config, progress: Progress) -> ImageSet:
     data = asked.data
     architecture = ARCHITECTURES.get((asked.model.name or "").lower())
-    facts = [each for each in scan(source.images, progress) if not isinstance(each, BrokenImage)]
+    scanned = scan(source.images, progress)
+    facts = [each for each in scanned if not isinstance(each, BrokenImage)]
+    if not facts:
+        refuse_broken([each for each in scanned if isinstance(each, BrokenImage)], len(scanned))
     preprocess = suggest_preprocess(
         facts,
         image_size=data.image_size,
@@ -289,13 +297,17 @@ def _prepare(source: Source, asked: Config, progress: Progress) -> ImageSet:
     )
 
 
-def _with_engine(config: Config, images: ImageSet, progress: Progress) -> Config:
-    """Measure what was not asked of the engine, on the network itself; also refuses a network that does not fit."""
-    network = build_network(**_network_arguments(config, images)).train()
+def _with_model(config: Config, images: ImageSet) -> Config:
+    name = config.model.name or default_pattern((images.preprocess.height, images.preprocess.width))
+    return dataclasses.replace(config, model=ModelConfig(name=name))
+
+
+def _with_engine(config: Config, network: nn.Module, images: ImageSet, progress: Progress) -> Config:
+    """Measure what was not asked of the engine, on the network itself."""
     sample = torch.from_numpy(images.indices("train")[:128])
     pixels = Augmentation(flip=False, shift_px=0)(torch.from_numpy(images.pixels), sample, seed=0, epoch=0)
     labels = torch.from_numpy(images.labels)[sample]
-    engine, reason = choose_engine(config.engine, network, network_input(pixels, images.preprocess), labels)
+    engine, reason = choose_engine(config.engine, network.train(), network_input(pixels, images.preprocess), labels)
     progress.say(f"engine: {reason}")
     return dataclasses.replace(config, engine=engine)
 
@@ -311,9 +323,8 @@ def _network_arguments(config: Config, images: ImageSet) -> dict[str, Any]:
     }
 
 
-def _manifest(config: Config, images: ImageSet) -> dict[str, Any]:
+def _manifest(config: Config, images: ImageSet, num_parameters: int) -> dict[str, Any]:
     arguments = _network_arguments(config, images)
-    network = build_network(**arguments)
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": _versions(),
@@ -337,7 +348,7 @@ def _manifest(config: Config, images: ImageSet) -> dict[str, Any]:
                 "image_size": list(arguments["image_size"]),
                 "seed": arguments["seed"],
             },
-            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "parameters": num_parameters,
         },
         "weights": None,
     }
@@ -477,8 +488,9 @@ def _mend_weights(run: Run, progress: Progress) -> None:
         progress.say(f"{error} Restored.")
 
 
-def _stem(source: Source) -> str:
-    name = Path(source.origin).resolve().stem if Path(source.origin).exists() else source.origin
+def _stem(source: str) -> str:
+    """A name for a run, after its data."""
+    name = Path(source).stem
     return "".join(character if character.isalnum() or character in "-_." else "-" for character in name) or "run"
 
 

@@ -1,9 +1,10 @@
 import gzip
 import hashlib
 import io
-import os
+import runpy
 import tarfile
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from vitreous.data.source import open_source
 from vitreous.errors import DataError, MachineError
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+MINI = Path(builtin.__file__).parent / "embedded" / "fashion-mini.npz"
 needs_debian = pytest.mark.skipif(not DEBIAN.is_dir(), reason="needs Debian's package dataset-fashion-mnist")
 
 
@@ -42,7 +44,7 @@ def test_fashion_mini_is_balanced_and_small():
     for part, per_class in (("train", 300), ("test", 100)):
         assert np.bincount(source.labels[source.splits == part]).tolist() == [per_class] * 10
     assert len(set(hash_contents(source.images))) == 4000
-    assert Path(builtin.__file__).with_name("embedded").joinpath("fashion-mini.npz").stat().st_size < 2e6
+    assert MINI.stat().st_size < 2_000_000
 
 
 @needs_debian
@@ -51,6 +53,19 @@ def test_fashion_mini_is_part_of_fashion_mnist():
     label_of = {(h, s): label for h, s, label in zip(hash_contents(full.images), full.splits, full.labels, strict=True)}
     for content, part, label in zip(hash_contents(mini.images), mini.splits, mini.labels, strict=True):
         assert label_of[content, part] == label
+
+
+@needs_debian
+def test_the_script_makes_the_same_fashion_mini_again():
+    """Member by member: another build of zlib may pack the same arrays into other bytes."""
+    make = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "make_fashion_mini.py"))["make"]
+    data = make(DEBIAN)
+    assert make(DEBIAN) == data
+    again, shipped = (zipfile.ZipFile(io.BytesIO(each)) for each in (data, MINI.read_bytes()))
+    assert again.namelist() == shipped.namelist()
+    for name in shipped.namelist():
+        assert again.read(name) == shipped.read(name)
+        assert again.getinfo(name).date_time == (1980, 1, 1, 0, 0, 0)
 
 
 def test_a_damaged_fashion_mini_is_refused(monkeypatch):
@@ -121,7 +136,7 @@ def test_a_download_is_kept_if_its_hash_is_right(nowhere, monkeypatch):
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
         monkeypatch.setitem(builtin._PUBLISHED["mnist"].sha256, file.name, digest)
     assert len(open_source("mnist").images) == 80
-    assert sorted(os.listdir(nowhere / "own" / "mnist")) == [file.name for file in files]
+    assert sorted(f.name for f in (nowhere / "own" / "mnist").iterdir()) == [file.name for file in files]
 
 
 def test_a_download_with_another_hash_is_refused_and_not_kept(nowhere, monkeypatch):

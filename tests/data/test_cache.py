@@ -6,8 +6,8 @@ import sys
 
 import numpy as np
 import pytest
-
 from tests.images import broken_files, write_classes
+
 from vitreous.data import cache
 from vitreous.data.cache import pack
 from vitreous.data.images import ArrayImages
@@ -108,10 +108,7 @@ def test_nothing_but_broken_images(root, tmp_path):
 
 def test_arrays_of_the_right_shape_are_neither_cached_nor_copied(root):
     array = np.zeros((5, 8, 8, 3), np.uint8)
-    assert (
-        packed(ArrayImages(array, list("abcde"))).pixels.base is array
-        or packed(ArrayImages(array, "abcde")).pixels is array
-    )
+    assert np.shares_memory(packed(ArrayImages(array, list("abcde"))).pixels, array)
     assert not root.exists()
 
 

@@ -1,6 +1,6 @@
 import pytest
-
 from tests.images import encode, picture, write_classes
+
 from vitreous.data.source import open_source
 from vitreous.errors import DataError
 
@@ -18,7 +18,7 @@ def opened(folder, text, encoding="utf-8", **options):
 
 def test_paths_are_relative_to_the_file(folder, monkeypatch):
     monkeypatch.chdir("/")
-    source = opened(folder, f"path,label\nall/000.png,cat\n{folder}/all/001.png,dog\nall/002.png,cat\n")
+    source = opened(folder, f"path,label\nall/000.png,cat\n{folder}/all/001.png,dog\nall/002.png, cat \n")
     assert (source.kind, source.classes, source.labels.tolist()) == ("csv", ("cat", "dog"), [0, 1, 0])
     assert source.splits is None
     assert source.images.name(0) == "all/000.png"

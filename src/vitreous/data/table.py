@@ -49,7 +49,7 @@ def _rows(table: "csv.DictReader[str]", path: Path) -> Iterator[tuple[str, str, 
     first_line: dict[str, int] = {}
     for row in table:
         where = f"{path}, line {table.line_num}"
-        name, label, split = (row.get(column) or "" for column in ("path", "label", "split"))
+        name, label, split = ((row.get(column) or "").strip() for column in ("path", "label", "split"))
         if not name or not label:
             raise DataError(f"{where} has no {'label' if name else 'path'}.")
         if not (path.parent / name).is_file():

@@ -166,7 +166,7 @@ class Trainer:
                 self.labels_M[index_N].to(self.device),
                 self.optimizer,
                 precision=settled(self.config.engine.precision),
-                label_smoothing=training.label_smoothing,
+                label_smoothing=settled(training.label_smoothing),
                 clip_norm=training.clip_norm,
             )
             self.average.follow(place.step)
@@ -183,8 +183,8 @@ class Trainer:
         if not (np.isfinite(train_loss) and np.isfinite(logits_NK).all()):
             rate = settled(self.config.training.learning_rate)
             raise MachineError(
-                f"the numbers are no longer finite in epoch {place.epoch + 1}; training.learning_rate = {rate} is too high: "
-                f"try --set training.learning_rate={rate / 4:g}. The state before this epoch is kept."
+                f"the numbers are no longer finite in epoch {place.epoch + 1}: training.learning_rate = {rate} is too "
+                f"high, try --set training.learning_rate={rate / 4:g}. The state before this epoch is kept."
             )
         val_accuracy, val_loss = accuracy(logits_NK, self.val_labels), log_loss(logits_NK, self.val_labels)
         is_best = (val_accuracy, -val_loss) > (place.best_accuracy, -place.best_loss)

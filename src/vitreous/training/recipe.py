@@ -7,33 +7,34 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from vitreous.config import AugmentationConfig, Config, TrainingConfig
+from vitreous.config import AugmentationConfig, Config, TrainingConfig, settled
+
+_SMALL_NETWORK = 200_000  # parameters: such a network rather learns too little than too much by heart
 
 
 @dataclass(frozen=True, slots=True)
-class DataFacts:
+class Facts:
     """What the choice depends on."""
 
     num_train: int
     image_size: tuple[int, int]
+    num_parameters: int
+
+    @property
+    def is_small_network(self) -> bool:
+        return self.num_parameters < _SMALL_NETWORK
 
 
-def choose_recipe(asked: Config, facts: DataFacts) -> tuple[Config, str]:
-    """Fill in every setting of the network, the augmentation and the loop that was not asked for; returns a line on it."""
-    model = asked.model.name or default_pattern(facts.image_size)
-    chosen = dataclasses.replace(
-        asked,
-        model=dataclasses.replace(asked.model, name=model),
-        augmentation=_choose_augmentation(asked.augmentation, facts),
-        training=_choose_training(asked.training, facts, model),
-    )
-    training, augmentation = chosen.training, chosen.augmentation
+def choose_recipe(asked: Config, facts: Facts) -> tuple[Config, str]:
+    """Fill in every setting of the augmentation and the loop that was not asked for; returns a line on it."""
+    training = _choose_training(asked.training, facts)
+    augmentation = _choose_augmentation(asked.augmentation, facts, settled(training.epochs))
     line = (
         f"{training.epochs} epochs of {facts.num_train:,} images in batches of {training.batch_size}, "
         f"{training.optimizer} at {training.learning_rate:g}, shift {augmentation.shift_px} px"
-        f"{', mirrored' if augmentation.flip else ''}; network: {model}"
+        f"{', mirrored' if augmentation.flip else ''}"
     )
-    return chosen, line
+    return dataclasses.replace(asked, training=training, augmentation=augmentation), line
 
 
 def default_pattern(image_size: tuple[int, int]) -> str:
@@ -58,27 +59,32 @@ def default_pattern(image_size: tuple[int, int]) -> str:
     return " ".join([*words, "conv64bn conv64bn pool conv128bn res[conv128bn conv128bn] pool conv256bn gmp fc"])
 
 
-def _choose_augmentation(asked: AugmentationConfig, facts: DataFacts) -> AugmentationConfig:
-    """A small shift never changes what an image shows; a mirror may (letters, left and right), so it must be asked for."""
-    shift_px = round(min(facts.image_size) / 16) if asked.shift_px is None else asked.shift_px
+def _choose_augmentation(asked: AugmentationConfig, facts: Facts, epochs: int) -> AugmentationConfig:
+    """A small shift never changes what an image shows; a mirror may (letters, left and right), so it must be asked for.
+
+    Variation pays where a large network meets the same images often; else it only makes them harder to learn.
+    """
+    shift_px = asked.shift_px
+    if shift_px is None:
+        pays = epochs >= 16 and not facts.is_small_network
+        shift_px = max(1, round(min(facts.image_size) / 16)) if pays else 0
     return dataclasses.replace(asked, flip=bool(asked.flip), shift_px=min(shift_px, min(facts.image_size) - 1))
 
 
-def _choose_training(asked: TrainingConfig, facts: DataFacts, model: str) -> TrainingConfig:
-    is_lenet = model.lower().startswith("lenet5")
-    defaults: dict[str, Any] = {
-        "optimizer": "sgd",
-        "batch_size": _choose_batch(facts.num_train),
-        "epochs": _choose_epochs(facts.num_train, images_seen=1_200_000 if is_lenet else 430_000),
-        "weight_decay": 5e-4,
+def _choose_training(asked: TrainingConfig, facts: Facts) -> TrainingConfig:
+    small = facts.is_small_network
+    optimizer = asked.optimizer or ("adamw" if small else "sgd")
+    batch_size = asked.batch_size or _choose_batch(facts.num_train)
+    highest_rate = {"sgd": 0.4, "adamw": 0.003}[optimizer] * batch_size / 256  # linear scaling: Goyal et al. 2017
+    choices: dict[str, Any] = {
+        "optimizer": optimizer,
+        "batch_size": batch_size,
+        "epochs": _choose_epochs(facts.num_train, images_seen=2_000_000 if small else 400_000),
+        "learning_rate": highest_rate,
+        "weight_decay": {"sgd": 5e-4, "adamw": 0.01}[optimizer],
+        "label_smoothing": 0.0 if small else 0.1,
     }
-    batch_size = asked.batch_size or defaults["batch_size"]
-    rate = 0.1 if is_lenet else 0.4
-    if asked.optimizer == "adamw":
-        rate = 0.003
-        defaults["weight_decay"] = 0.05
-    defaults["learning_rate"] = rate * batch_size / 256  # linear scaling: Goyal et al. 2017
-    return dataclasses.replace(asked, **{key: value for key, value in defaults.items() if getattr(asked, key) is None})
+    return dataclasses.replace(asked, **{key: value for key, value in choices.items() if getattr(asked, key) is None})
 
 
 def _choose_batch(num_train: int) -> int:
@@ -90,4 +96,4 @@ def _choose_batch(num_train: int) -> int:
 
 
 def _choose_epochs(num_train: int, images_seen: int) -> int:
-    return max(8, min(40, round(images_seen / num_train)))
+    return max(6, min(40, round(images_seen / num_train)))
