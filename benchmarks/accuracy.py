@@ -1,6 +1,6 @@
 """How good are the networks, with the settings that nobody has to choose? Five seeds each, on test images.
 
-    python -m benchmarks.accuracy                      every question, seeds 0 to 4; about an hour and a half on two cores
+    python -m benchmarks.accuracy                      every question, seeds 0 to 4; an hour and a half on two cores
     python -m benchmarks.accuracy --only lights -n 1   one question, one seed
 
 Each run is the command that a user would type, in a process of its own, and appends one line to

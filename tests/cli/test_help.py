@@ -71,7 +71,7 @@ def test_the_commands_are_those_of_the_list():
     ("arguments", "words"),
     [
         (["trian", "x"], "train"),
-        (["train"], "DATA"),
+        (["train"], "data"),
         (["train", "digits", "--epochs", "many"], "--epochs"),
         (["train", "digits", "--epochs", "0"], "at least 1"),
         (["train", "digits", "--set", "training.epoch=1"], "training.epochs"),

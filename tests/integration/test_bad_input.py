@@ -1,14 +1,15 @@
 """Bad input: one or two clear lines, exit 2, nothing lost, nothing half-written."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-
 from tests.conftest import make_photos
 
 QUICK = ("--model", "conv4s4 gap fc", "--epochs", "1", "--precision", "fp32", "--run", "out/run")
@@ -98,7 +99,7 @@ def test_broken_files_are_listed_and_refused_or_counted_and_skipped(cli, tmp_pat
     status, _, err = cli("train", photos, *QUICK, "--skip-broken")
     assert status == 0
     assert "3" in err
-    assert sorted(os.path.basename(each["name"]) for each in manifest(tmp_path)["data"]["skipped"]) == sorted(names)
+    assert sorted(Path(each["name"]).name for each in manifest(tmp_path)["data"]["skipped"]) == sorted(names)
 
 
 def test_names_from_hell_are_names_like_others(cli, tmp_path, photos):
@@ -115,8 +116,7 @@ def test_names_from_hell_are_names_like_others(cli, tmp_path, photos):
         (photos / "dark" / f"{number}.jpg").unlink()
     status, _, err = cli("train", photos, *QUICK)
     assert status == 0, err
-    status, out, _ = cli("predict", "out/run", photos / "dark", "--csv")
-    assert status == 0
+    assert cli("predict", "out/run", photos / "dark", "--csv")[0] == 0
     status, _, err = cli("evaluate", "out/run", "--json")
     assert status == 0, err
 
@@ -171,8 +171,6 @@ def test_a_read_only_or_full_disk_is_refused_before_training(tmp_path, photos, o
 
 
 def manifest(tmp_path):
-    import json
-
     return json.loads((tmp_path / "out" / "run" / "manifest.json").read_text())
 
 
@@ -189,8 +187,6 @@ def test_the_users_files_are_as_they_were(cli, tmp_path, photos):
 def test_other_data_is_matched_by_name_never_by_order(cli, tmp_path, photos):
     """Folders in another order, one class absent: the same images get the same scores."""
     assert cli("train", photos, *QUICK)[0] == 0
-    import json
-
     make_photos(tmp_path / "two", 5, classes=("middle", "dark"), seed=9)
     status, out, err = cli("evaluate", "out/run", tmp_path / "two", "--json")
     assert status == 0

@@ -64,7 +64,8 @@ def test_stdin_as_an_image_and_as_a_list(run, photos, tmp_path):
     awkward.write_bytes(image)
     listed = b"\0".join(os.fsencode(path) for path in (awkward, photos / "bright" / "0.jpg"))
     done = subprocess.run([*command, "--files-from", "-"], input=listed, capture_output=True, check=True)
-    assert [row["path"] for row in json.loads(done.stdout)["predictions"]][0] == str(awkward)
+    first, second = json.loads(done.stdout)["predictions"]
+    assert (first["path"], second["path"]) == (str(awkward), str(photos / "bright" / "0.jpg"))
 
 
 def test_one_image_gets_the_same_answer_from_path_bytes_and_array(run, photos):

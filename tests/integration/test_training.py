@@ -1,7 +1,7 @@
 """The walk, end to end, on small real runs."""
 
 import dataclasses
-import os
+import json
 import signal
 import subprocess
 import sys
@@ -22,6 +22,7 @@ TINY = {
     "model": "conv6s2bn dropout0.2 res[conv6bn conv6bn] pool conv8 gap fc",
     "epochs": 3,
     "training.batch_size": 16,
+    "training.optimizer": "sgd",
     "augmentation.shift_px": 1,
     "augmentation.flip": True,
     "training.ema_decay": 0.9,
@@ -86,8 +87,6 @@ def test_predictions_and_golden_logits_are_what_the_run_gives(finished, photos):
         assert (split_row.split, split_row.label) == ("test", row["class"])
         said = predictor.predict(photos / split_row.path)
         assert np.allclose([float(row[name]) for name in predictor.classes], said.probabilities, atol=1e-5)
-    import json
-
     for golden in json.loads((finished.path / "golden" / "expected.json").read_text()):
         pixels = predictor.preprocess.pixels((finished.path / "golden" / golden["file"]).read_bytes())
         assert np.array_equal(predictor.logits(pixels[None])[0], np.float32(golden["logits"]))
@@ -154,8 +153,8 @@ def test_a_disk_that_fills_later_keeps_the_last_checkpoint_and_the_run_goes_on(f
             raise SafetensorError("I/O error: No space left on device")
         save(tensors, path)
 
-    with monkeypatch.context() as patch, pytest.raises(MachineError, match="No space left") as error:
-        patch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(MachineError, match="No space left") as error:
         train(photos, tmp_path / "full")
     assert error.value.exit_code == 3
     assert Run.open(tmp_path / "full").status == "failed"
@@ -217,7 +216,7 @@ def test_a_signal_saves_says_how_to_go_on_and_exits_with_its_status(photos, tmp_
 
 
 def test_data_that_changed_is_not_silently_scored(finished, photos):
-    os.remove(next((photos / "dark").iterdir()))
+    next((photos / "dark").iterdir()).unlink()
     with pytest.raises(RunError, match=r"1 images are gone"):
         vitreous.evaluate(finished.path)
     assert vitreous.evaluate(finished.path, photos)["num_images"] == 71

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from hypothesis import HealthCheck, assume, given, settings
-from pattern_strategies import patterns
+from tests.models.pattern_strategies import patterns
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 

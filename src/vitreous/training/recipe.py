@@ -4,6 +4,7 @@ The figures were found on validation splits of Fashion-MNIST and of photographs 
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,11 +76,11 @@ def _choose_training(asked: TrainingConfig, facts: Facts) -> TrainingConfig:
     small = facts.is_small_network
     optimizer = asked.optimizer or ("adamw" if small else "sgd")
     batch_size = asked.batch_size or _choose_batch(facts.num_train)
-    highest_rate = {"sgd": 0.4, "adamw": 0.003}[optimizer] * batch_size / 256  # linear scaling: Goyal et al. 2017
+    highest_rate = {"sgd": 0.4, "adamw": 0.006}[optimizer] * batch_size / 256  # linear scaling: Goyal et al. 2017
     choices: dict[str, Any] = {
         "optimizer": optimizer,
         "batch_size": batch_size,
-        "epochs": _choose_epochs(facts.num_train, images_seen=2_000_000 if small else 400_000),
+        "epochs": _choose_epochs(facts, batch_size),
         "learning_rate": highest_rate,
         "weight_decay": {"sgd": 5e-4, "adamw": 0.01}[optimizer],
         "label_smoothing": 0.0 if small else 0.1,
@@ -95,5 +96,9 @@ def _choose_batch(num_train: int) -> int:
     return batch
 
 
-def _choose_epochs(num_train: int, images_seen: int) -> int:
-    return max(6, min(40, round(images_seen / num_train)))
+def _choose_epochs(facts: Facts, batch_size: int) -> int:
+    """As many as a few minutes allow, no more than pays, and at least 600 steps unless that takes 100 epochs."""
+    images_seen, most = (2_000_000, 40) if facts.is_small_network else (400_000, 20)
+    epochs = max(6, min(most, round(images_seen / facts.num_train)))
+    steps = max(1, facts.num_train // batch_size)
+    return max(epochs, min(100, math.ceil(600 / steps)))
