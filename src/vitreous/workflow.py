@@ -241,7 +241,8 @@ def _train_to_end(run: Run, images: ImageSet, progress: Progress, stop: StopCont
         scores = {part.split: _headline(part) for part in scored}
         seconds += run.manifest.get("seconds", 0.0)
         run.update_manifest(scores=scores, seconds=round(seconds, 1))
-        page.write_report(run, network_from_run(run), predictor.preprocess, scored)
+        complete = Run(run.path, {**run.manifest, "status": "complete"})  # what the page says once it is there
+        page.write_report(complete, network_from_run(run), predictor.preprocess, scored)
     run.update_manifest(status="complete")
     return run
 
