@@ -35,7 +35,9 @@ QUESTIONS = (
     Question("default", "fashion-mnist"),
     Question("lights", "traffic-lights"),
     Question("lenet5", "fashion-mnist", ("--model", "lenet5")),
-    Question("lenet5-1998", "fashion-mnist", ("--model", "lenet5-1998")),
+    Question(
+        "lenet5-1998", "fashion-mnist", ("--model", "lenet5-1998", "--epochs", "40", "--set", "augmentation.shift_px=0")
+    ),
 )
 
 

@@ -32,7 +32,10 @@ def test_the_full_fashion_mnist_by_name_and_as_a_folder_of_idx_files(tmp_path):
     by_name, as_folder = open_source("fashion-mnist"), open_source(DEBIAN)
     assert (by_name.labels == as_folder.labels).all()
     assert np.bincount(by_name.labels).tolist() == [7000] * 10
-    assert {part: int((by_name.splits == part).sum()) for part in ("train", "test")} == {"train": 60_000, "test": 10_000}
+    assert {part: int((by_name.splits == part).sum()) for part in ("train", "test")} == {
+        "train": 60_000,
+        "test": 10_000,
+    }
     assert by_name.classes[9] == "Ankle boot"
     settings = {"model": "conv16k5s2bn pool conv32bn gmp fc", "training.batch_size": 256}
     run = vitreous.train(DEBIAN, run=tmp_path / "run", epochs=1, **settings)

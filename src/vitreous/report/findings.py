@@ -93,30 +93,28 @@ def confused_pairs(scores: Scores, num: int) -> list[ConfusedPair]:
 def worst_mistakes(scored: ScoredSplit, classes: Sequence[str], num: int) -> list[Answer]:
     """The wrong answers that the network was surest of, surest first."""
     wrong = np.flatnonzero(scored.logits_NK.argmax(axis=1) != scored.labels_N)
-    return _surest(scored, classes, wrong, num)
+    return [_answer(scored, classes, index) for index in _surest_first(scored, wrong)[:num]]
 
 
-def surest_right(scored: ScoredSplit, classes: Sequence[str]) -> Answer | None:
-    """The right answer that the network was surest of; None where all are wrong."""
+def ordinary_right(scored: ScoredSplit, classes: Sequence[str]) -> Answer | None:
+    """The right answer of middling confidence: half of the right answers are surer. None where all are wrong."""
     right = np.flatnonzero(scored.logits_NK.argmax(axis=1) == scored.labels_N)
-    return next(iter(_surest(scored, classes, right, 1)), None)
+    if not len(right):
+        return None
+    return _answer(scored, classes, _surest_first(scored, right)[len(right) // 2])
 
 
-def _surest(scored: ScoredSplit, classes: Sequence[str], indices: NDArray[np.intp], num: int) -> list[Answer]:
-    """Of these images; confidences that round to the same number are told apart by the lead of the largest logit."""
-    logits_NK, labels_N = scored.logits_NK[indices], scored.labels_N[indices]
-    probabilities_NK = softmax(logits_NK)
-    confidence_N = probabilities_NK.max(axis=1)
-    top_two = np.sort(logits_NK, axis=1)[:, -2:]
-    lead_N = top_two[:, -1] - top_two[:, 0]
-    order = np.lexsort((indices, -lead_N, -confidence_N))[:num]
-    return [
-        Answer(
-            index=int(indices[row]),
-            truth=classes[labels_N[row]],
-            label=classes[int(logits_NK[row].argmax())],
-            confidence=float(confidence_N[row]),
-            truth_confidence=float(probabilities_NK[row, labels_N[row]]),
-        )
-        for row in order.tolist()
-    ]
+def _surest_first(scored: ScoredSplit, indices: NDArray[np.intp]) -> list[int]:
+    """By confidence; those that round to the same number are told apart by the lead of the largest logit."""
+    logits_NK = scored.logits_NK[indices]
+    confidence_N = softmax(logits_NK).max(axis=1)
+    two_largest_N2 = np.sort(logits_NK, axis=1)[:, -2:]
+    lead_N = two_largest_N2[:, -1] - two_largest_N2[:, 0]
+    order = np.lexsort((indices, -lead_N, -confidence_N))
+    return [int(index) for index in indices[order]]
+
+
+def _answer(scored: ScoredSplit, classes: Sequence[str], index: int) -> Answer:
+    (probabilities_K,) = softmax(scored.logits_NK[index : index + 1])
+    truth, label = int(scored.labels_N[index]), int(scored.logits_NK[index].argmax())
+    return Answer(index, classes[truth], classes[label], float(probabilities_K[label]), float(probabilities_K[truth]))

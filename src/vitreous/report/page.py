@@ -167,7 +167,12 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"count": "{:,}".format, "percent": "{:.2%}".format, "confidence": _confidence}
+    environment.filters |= {
+        "count": "{:,}".format,
+        "percent": "{:.2%}".format,
+        "confidence": _confidence,
+        "tail": _tail,
+    }
     return environment
 
 
@@ -210,7 +215,7 @@ def _first_layer(
         limit=limit,
         pictures=filter_pictures,
     )
-    example = findings.surest_right(scored, classes)
+    example = findings.ordinary_right(scored, classes)
     if not with_images or example is None or scored.pixels_NHWC is None:
         return bank, None
     pixels_1HWC = np.asarray(scored.pixels_NHWC[example.index : example.index + 1])
@@ -240,3 +245,8 @@ def _input(network: nn.Module, preprocess: Preprocess, pixels_NHWC: np.ndarray[A
     parameter = next(network.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device
     return network_input(torch.from_numpy(np.array(pixels_NHWC)).to(device), preprocess)
+
+
+def _tail(name: str, length: int = 20) -> str:
+    """The end of a long name, which tells files apart better than its beginning."""
+    return name if len(name) <= length else "…" + name[-length + 1 :]

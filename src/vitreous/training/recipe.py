@@ -63,12 +63,12 @@ def default_pattern(image_size: tuple[int, int]) -> str:
 def _choose_augmentation(asked: AugmentationConfig, facts: Facts, epochs: int) -> AugmentationConfig:
     """A small shift never changes what an image shows; a mirror may (letters, left and right), so it must be asked for.
 
-    Variation pays where a large network meets the same images often; else it only makes them harder to learn.
+    Variation pays where the same images are met often; else it only makes them harder to learn.
     """
     shift_px = asked.shift_px
     if shift_px is None:
-        pays = epochs >= 16 and not facts.is_small_network
-        shift_px = max(1, round(min(facts.image_size) / 16)) if pays else 0
+        share = 1 / 32 if facts.is_small_network else 1 / 16
+        shift_px = max(1, round(min(facts.image_size) * share)) if epochs >= 16 else 0
     return dataclasses.replace(asked, flip=bool(asked.flip), shift_px=min(shift_px, min(facts.image_size) - 1))
 
 
@@ -98,7 +98,7 @@ def _choose_batch(num_train: int) -> int:
 
 def _choose_epochs(facts: Facts, batch_size: int) -> int:
     """As many as a few minutes allow, no more than pays, and at least 600 steps unless that takes 100 epochs."""
-    images_seen, most = (2_000_000, 40) if facts.is_small_network else (400_000, 20)
-    epochs = max(6, min(most, round(images_seen / facts.num_train)))
+    images_seen = 1_080_000 if facts.is_small_network else 400_000
+    epochs = max(6, min(20, round(images_seen / facts.num_train)))
     steps = max(1, facts.num_train // batch_size)
     return max(epochs, min(100, math.ceil(600 / steps)))
