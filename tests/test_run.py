@@ -90,8 +90,12 @@ def test_runs_are_listed_by_name_and_other_folders_passed_over(tmp_path):
     make(tmp_path / "b")
     make(tmp_path / "a")
     (tmp_path / "c").mkdir()
-    assert [run.name for run in list_runs(tmp_path)] == ["a", "b"]
-    assert list(list_runs(tmp_path / "absent")) == []
+    (make(tmp_path / "d").path / "manifest.json").write_text("{")
+    runs, problems = list_runs(tmp_path)
+    assert [run.name for run in runs] == ["a", "b"]
+    assert len(problems) == 1
+    assert "damaged" in problems[0]
+    assert list_runs(tmp_path / "absent") == ([], [])
 
 
 def test_a_manifest_is_plain_json(tmp_path):

@@ -9,7 +9,7 @@ class Task(Protocol):
     """One bar."""
 
     def advance(self, count: int = 1, note: str = "") -> None:
-        """Move the bar by ``count`` units; ``note`` replaces the words beside it."""
+        """Move the bar by ``count`` units; ``note`` replaces the title."""
 
 
 class Progress(Protocol):
@@ -18,8 +18,8 @@ class Progress(Protocol):
     def say(self, text: str) -> None:
         """One line to the reader."""
 
-    def task(self, title: str, total: int, unit: str) -> AbstractContextManager[Task]:
-        """A bar of ``total`` units that ends with the context."""
+    def task(self, title: str, total: int, unit: str, done: int = 0) -> AbstractContextManager[Task]:
+        """A bar of ``total`` units, ``done`` of them already, that ends with the context."""
 
 
 class _SilentTask:
@@ -34,7 +34,7 @@ class Silent:
         pass
 
     @contextmanager
-    def task(self, title: str, total: int, unit: str) -> Iterator[Task]:
+    def task(self, title: str, total: int, unit: str, done: int = 0) -> Iterator[Task]:
         yield _SilentTask()
 
 

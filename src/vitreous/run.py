@@ -56,13 +56,17 @@ def free_run_path(stem: str, root: Path = Path("runs")) -> Path:
     return path
 
 
-def list_runs(root: Path = Path("runs")) -> Iterator["Run"]:
-    """The readable runs directly below ``root``, by name."""
-    if not root.is_dir():
-        return
-    for path in sorted(root.iterdir()):
+def list_runs(root: Path = Path("runs")) -> tuple[list["Run"], list[str]]:
+    """The readable runs directly below ``root`` by name, and a sentence about each that is not readable."""
+    runs: list[Run] = []
+    problems: list[str] = []
+    for path in sorted(root.iterdir()) if root.is_dir() else ():
         if (path / "manifest.json").is_file():
-            yield Run.open(path)
+            try:
+                runs.append(Run.open(path))
+            except RunError as error:
+                problems.append(str(error))
+    return runs, problems
 
 
 class Run:

@@ -84,7 +84,7 @@ def train(
     for remark in images.remarks:
         progress.say(remark)
     progress.say(_describe(images))
-    asked = _with_model(asked, images)
+    asked = _with_contract_and_model(asked, images)
     network = build_network(**_network_arguments(asked, images))
     num_parameters = sum(parameter.numel() for parameter in network.parameters())
     progress.say(f"network: {asked.model.name} ({num_parameters:,} parameters)")
@@ -298,9 +298,11 @@ def _prepare(source: Source, asked: Config, progress: Progress) -> ImageSet:
     )
 
 
-def _with_model(config: Config, images: ImageSet) -> Config:
-    name = config.model.name or default_pattern((images.preprocess.height, images.preprocess.width))
-    return dataclasses.replace(config, model=ModelConfig(name=name))
+def _with_contract_and_model(config: Config, images: ImageSet) -> Config:
+    contract = images.preprocess
+    size = (contract.height, contract.width)
+    data = dataclasses.replace(config.data, image_size=size, channels=contract.channels, fit=contract.fit)
+    return dataclasses.replace(config, data=data, model=ModelConfig(name=config.model.name or default_pattern(size)))
 
 
 def _with_engine(config: Config, network: nn.Module, images: ImageSet, progress: Progress) -> Config:
@@ -496,9 +498,11 @@ def _stem(source: str) -> str:
 
 
 def _describe(images: ImageSet) -> str:
-    parts = ", ".join(f"{sum(per_class.values()):,} {split}" for split, per_class in images.counts().items())
+    total = len(images.hashes)
+    sums = {split: sum(per_class.values()) for split, per_class in images.counts().items()}
+    parts = ", ".join(f"{count:,} {split} ({count / total:.1%})" for split, count in sums.items())
     preprocess = images.preprocess
     return (
-        f"{images.origin} ({images.kind}): {len(images.hashes):,} images of {len(images.classes)} classes, {parts}; "
+        f"{images.origin} ({images.kind}): {total:,} images of {len(images.classes)} classes, {parts}; "
         f"{preprocess.height} x {preprocess.width} x {preprocess.channels}, {preprocess.fit}"
     )

@@ -7,8 +7,8 @@ import zipfile
 
 import numpy as np
 import pytest
-from tests.images import flipped, picture
 
+from tests.images import flipped, picture
 from vitreous.data.decode import decode
 from vitreous.data.source import open_source
 from vitreous.errors import DataError

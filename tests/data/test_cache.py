@@ -6,8 +6,8 @@ import sys
 
 import numpy as np
 import pytest
-from tests.images import broken_files, write_classes
 
+from tests.images import broken_files, write_classes
 from vitreous.data import cache
 from vitreous.data.cache import pack
 from vitreous.data.images import ArrayImages

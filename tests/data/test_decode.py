@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tests.images import broken_files, encode, flipped, picture, png_header, with_orientation
 
+from tests.images import broken_files, encode, flipped, picture, png_header, with_orientation
 from vitreous.data.decode import FORMATS, ImageFacts, decode, inspect
 from vitreous.errors import DecodeError
 

@@ -4,8 +4,8 @@ import shutil
 
 import numpy as np
 import pytest
-from tests.images import broken_files, encode, picture, write_classes
 
+from tests.images import broken_files, encode, picture, write_classes
 from vitreous.data.source import open_source
 from vitreous.errors import DataError
 

@@ -3,9 +3,9 @@ import shutil
 
 import numpy as np
 import pytest
+
 from tests.data.test_cache import Heard
 from tests.images import broken_files, encode, picture, write_classes
-
 from vitreous.data.images import BrokenImage
 from vitreous.data.prepared import hash_contents, measure_channels, prepare, prepare_as, scan
 from vitreous.data.preprocess import Preprocess, suggest_preprocess

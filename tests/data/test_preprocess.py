@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
-from tests.images import encode, picture
 
+from tests.images import encode, picture
 from vitreous.data.decode import ImageFacts, decode
 from vitreous.data.preprocess import FITS, INTERPOLATIONS, Preprocess, suggest_preprocess
 from vitreous.errors import DataError

@@ -1,6 +1,6 @@
 import pytest
-from tests.images import encode, picture, write_classes
 
+from tests.images import encode, picture, write_classes
 from vitreous.data.source import open_source
 from vitreous.errors import DataError
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
 from tests.conftest import make_photos
 
 QUICK = ("--model", "conv4s4 gap fc", "--epochs", "1", "--precision", "fp32", "--run", "out/run")

@@ -6,10 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from hypothesis import HealthCheck, assume, given, settings
-from tests.models.pattern_strategies import patterns
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from tests.models.pattern_strategies import patterns
 from vitreous.errors import PatternError
 from vitreous.models import build_network
 from vitreous.models.pattern import pattern_network

@@ -6,8 +6,8 @@ import sys
 import pytest
 from hypothesis import given, settings
 from hypothesis.strategies import text
-from tests.models.pattern_strategies import patterns
 
+from tests.models.pattern_strategies import patterns
 from vitreous.errors import PatternError
 from vitreous.models.pattern_language import Conv, Dense, Flatten, Pattern, Pool, Repeat, Residual, parse
 

@@ -54,7 +54,7 @@ class _Lines:
         print(printable(text), file=sys.stderr, flush=True)
 
     @contextmanager
-    def task(self, title: str, total: int, unit: str) -> Iterator[Task]:
+    def task(self, title: str, total: int, unit: str, done: int = 0) -> Iterator[Task]:
         yield _NoBar()
 
 
@@ -75,7 +75,7 @@ class _Bars:
         self._console.print(printable(text), markup=False, soft_wrap=True)
 
     @contextmanager
-    def task(self, title: str, total: int, unit: str) -> Iterator[Task]:
+    def task(self, title: str, total: int, unit: str, done: int = 0) -> Iterator[Task]:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
 
@@ -88,7 +88,7 @@ class _Bars:
             TextColumn("left"),
         )
         with RichProgress(*columns, console=self._console, transient=True) as bars:
-            yield _Bar(bars, bars.add_task(title, total=total, rate="…"))
+            yield _Bar(bars, bars.add_task(title, total=total, completed=done, rate="…"))
 
 
 class _Bar:
@@ -97,4 +97,5 @@ class _Bar:
 
     def advance(self, count: int = 1, note: str = "") -> None:
         speed = self._bars.tasks[0].speed
-        self._bars.update(self._number, advance=count, rate=f"{speed:,.0f}" if speed else "…")
+        rate = f"{speed:,.0f}" if speed else "…"
+        self._bars.update(self._number, advance=count, description=note or None, rate=rate)

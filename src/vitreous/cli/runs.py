@@ -1,5 +1,6 @@
 """``vitreous runs``."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,10 @@ def command(
     from vitreous.cli.console import print_json, print_table
     from vitreous.run import list_runs
 
-    rows = [_facts(run.path, run.status, run.manifest) for run in list_runs(folder)]
+    runs, problems = list_runs(folder)
+    rows = [_facts(run.path, run.status, run.manifest) for run in runs]
+    for problem in problems:
+        print(f"vitreous: {problem}", file=sys.stderr)
     if as_json:
         print_json({"folder": str(folder), "runs": rows})
     elif not rows:

@@ -171,6 +171,7 @@ def _environment() -> Environment:
         "count": "{:,}".format,
         "percent": "{:.2%}".format,
         "confidence": _confidence,
+        "number": _number,
         "tail": _tail,
     }
     return environment
@@ -181,6 +182,16 @@ def _confidence(value: float) -> str:
     if value > 0.999:
         return ">99.9%"
     return "<0.1%" if value < 0.001 else f"{value:.1%}"
+
+
+def _number(value: float) -> str:
+    """Three digits, with a minus sign that is as wide as a plus."""
+    return f"{value:.3g}".replace("-", "−")
+
+
+def _tail(name: str, length: int = 20) -> str:
+    """The end of a long name, which tells files apart better than its beginning."""
+    return name if len(name) <= length else "…" + name[-length + 1 :]
 
 
 def _shown(scored: ScoredSplit, answers: Sequence[Answer]) -> list[Shown]:
@@ -245,8 +256,3 @@ def _input(network: nn.Module, preprocess: Preprocess, pixels_NHWC: np.ndarray[A
     parameter = next(network.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device
     return network_input(torch.from_numpy(np.array(pixels_NHWC)).to(device), preprocess)
-
-
-def _tail(name: str, length: int = 20) -> str:
-    """The end of a long name, which tells files apart better than its beginning."""
-    return name if len(name) <= length else "…" + name[-length + 1 :]

@@ -116,13 +116,13 @@ class Trainer:
 
     def train(self, stop: StopRequest) -> None:
         """Go on from the place where the run stands to its end."""
-        while self.place.epoch < self.num_epochs and not self._is_patience_over():
-            started, first = time.perf_counter(), self.place.steps_in_epoch
-            title = f"epoch {self.place.epoch + 1}/{self.num_epochs}"
-            with self.progress.task(title, self.num_batches * self.batch_size, "images") as task:
+        total, done = self.num_epochs * self.num_batches * self.batch_size, self.place.step * self.batch_size
+        with self.progress.task("training", total, "images", done) as task:
+            while self.place.epoch < self.num_epochs and not self._is_patience_over():
+                started, first = time.perf_counter(), self.place.steps_in_epoch
                 self._train_epoch(stop, task)
-            seconds = time.perf_counter() - started
-            self._finish_epoch(seconds, (self.num_batches - first) * self.batch_size / seconds)
+                seconds = time.perf_counter() - started
+                self._finish_epoch(seconds, (self.num_batches - first) * self.batch_size / seconds)
         publish_weights(self.run, self.best, _best_facts(self.place.to_json()))
 
     def restore(self) -> None:
@@ -143,7 +143,6 @@ class Trainer:
         order_N = torch.from_numpy(
             self.train_indices[epoch_order(len(self.train_indices), self.config.seed, place.epoch)]
         )
-        task.advance(place.steps_in_epoch * self.batch_size)
         losses = torch.tensor(place.loss_sum, dtype=torch.float64, device=self.device)  # read once an epoch, not a step
         for index_N in torch.split(order_N, self.batch_size)[place.steps_in_epoch : self.num_batches]:
             signal_number = stop()
@@ -172,7 +171,7 @@ class Trainer:
             self.average.follow(place.step)
             place.step += 1
             place.steps_in_epoch += 1
-            task.advance(self.batch_size)
+            task.advance(self.batch_size, f"epoch {place.epoch + 1}/{self.num_epochs}")
         place.loss_sum = float(losses)
 
     def _finish_epoch(self, seconds: float, images_per_second: float) -> None:

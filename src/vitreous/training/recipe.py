@@ -98,7 +98,7 @@ def _choose_batch(num_train: int) -> int:
 
 def _choose_epochs(facts: Facts, batch_size: int) -> int:
     """As many as a few minutes allow, no more than pays, and at least 600 steps unless that takes 100 epochs."""
-    images_seen = 1_080_000 if facts.is_small_network else 400_000
+    images_seen = 1_080_000 if facts.is_small_network else 430_000
     epochs = max(6, min(20, round(images_seen / facts.num_train)))
     steps = max(1, facts.num_train // batch_size)
     return max(epochs, min(100, math.ceil(600 / steps)))
