@@ -1,8 +1,12 @@
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 from vitreous.cli import run_command
+
+settings.register_profile("vitreous", deadline=None, print_blob=True)  # a shared machine is now and then slow
+settings.load_profile("vitreous")
 
 SHADES = {"bright": 200, "dark": 40, "middle": 120}
 

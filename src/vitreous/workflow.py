@@ -7,7 +7,7 @@ scores -> predictions, golden inputs, report.
 import dataclasses
 import platform
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -467,10 +467,12 @@ def _write_predictions(run: Run, predictor: Predictor, part: ScoredSplit) -> Non
 
 
 def _write_golden(run: Run, predictor: Predictor, images: ImageSet) -> None:
-    """A few of the run's own inputs as encoded files, with the logits that any copy of the network must give."""
+    """Inputs of a few classes as encoded files, with the logits that any copy of the network must give."""
     folder = run.path / "golden"
     folder.mkdir(exist_ok=True)
-    chosen: Sequence[int] = images.indices(_main_split(images))[:_GOLDEN_INPUTS].tolist()
+    rows = images.indices(_main_split(images))
+    _, firsts = np.unique(images.labels[rows], return_index=True)
+    chosen = rows[firsts[:_GOLDEN_INPUTS]].tolist()
     expected = []
     for order, number in enumerate(chosen):
         encoded = images.images.encoded(number)

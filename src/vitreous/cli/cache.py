@@ -11,7 +11,7 @@ def command(
     clear: Annotated[bool, typer.Option("--clear", help="Delete what no process uses.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Say where decoded images are kept and how large that is; VITREOUS_CACHE names another place."""
+    """Say where decoded images are kept. VITREOUS_CACHE names another place, VITREOUS_CACHE_LIMIT_MIB a size."""
     from vitreous.cli.console import print_json
     from vitreous.data import cache
 

@@ -17,5 +17,9 @@ def command(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON
         print_json({"models": rows})
         return
     columns = ("name", "year", "depth", "input", "parameters", "idea")
-    print_table(columns, ([str(row[key]) for key in columns] for row in rows), right=(1, 2, 4))
+    print_table(
+        columns,
+        ([f"{row[key]:,}" if key == "parameters" else str(row[key]) for key in columns] for row in rows),
+        right=(1, 2, 4),
+    )
     print("\n--model also takes a pattern, such as 'conv64 conv64 pool conv128 conv128 pool flatten fc256 fc'.")

@@ -27,7 +27,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print a CSV table.")] = False,
 ) -> int:
-    """Say what images show; a broken one is an error row, the others are answered all the same (exit 1)."""
+    """Say what images show. A broken one is an error row, the others are answered all the same (exit 1)."""
     if as_json and as_csv:
         raise UserError("--json and --csv exclude each other; choose one.")
     if not paths and files_from is None:

@@ -1,6 +1,7 @@
 """``vitreous runs``."""
 
 import sys
+import textwrap
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,7 +29,7 @@ def command(
     else:
         print_table(
             ("run", "status", "data", "network", "parameters", "split", "accuracy"),
-            ((*(row[key] for key in _COLUMNS[:-2]), row["split"] or "", _percent(row["accuracy"])) for row in rows),
+            [_cells(row) for row in rows],
             right=(4, 6),
         )
 
@@ -46,5 +47,7 @@ def _facts(path: Path, status: str, manifest: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{share:.2%}"
+def _cells(row: dict[str, Any]) -> list[str]:
+    model = textwrap.shorten(row["model"], 40, placeholder=" …")
+    accuracy = "" if row["accuracy"] is None else f"{row['accuracy']:.2%}"
+    return [row["run"], row["status"], row["data"], model, f"{row['parameters']:,}", row["split"] or "", accuracy]

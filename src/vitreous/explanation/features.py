@@ -54,7 +54,7 @@ def layer(network: nn.Module, name: str) -> nn.Module:
     Raises:
         UserError: there is none; the message names the nearest.
     """
-    known = dict(network.named_modules())
+    known: dict[str, nn.Module] = dict(network.named_modules())
     if name in known:
         return known[name]
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or [path for path in known if path][:5]

@@ -43,7 +43,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class FilterBank:
-    """The first convolution's filters as pictures, the first ``MAX_FILTERS`` of ``num``; ``limit`` is the scale's end."""
+    """The first convolution's filters as pictures, up to ``MAX_FILTERS`` of ``num``; the scale ends at +-``limit``."""
 
     layer: str
     num: int
