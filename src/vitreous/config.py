@@ -150,8 +150,8 @@ class Config:
             ConfigError: no such file, or as ``from_toml``, with the file's name.
         """
         try:
-            return cls.from_toml(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
+            return cls.from_toml(path.read_text(encoding="utf-8", errors="surrogateescape"))
+        except OSError as error:
             raise ConfigError(f"{path} cannot be read: {error}.") from None
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from None

@@ -90,7 +90,7 @@ class Run:
         run = cls(path, {"schema": SCHEMA, "status": "running", **manifest})
         try:
             path.mkdir(parents=True)
-            storage.write_atomic(path / "config.toml", config.to_toml().encode())
+            storage.write_text(path / "config.toml", config.to_toml())
             rows = ((row.content_hash, row.path, row.label, "", row.split) for row in splits)
             storage.write_csv(path / "splits.csv", _SPLITS_HEADER, rows)
             storage.write_json(path / "manifest.json", run.manifest)
@@ -113,7 +113,7 @@ class Run:
         if not file.is_file():
             raise RunError(f"{path} is not a run folder (it has no manifest.json); `vitreous runs` lists yours.")
         try:
-            manifest = json.loads(file.read_text(encoding="utf-8"))
+            manifest = json.loads(storage.read_text(file))
             schema = manifest["schema"]
             known = isinstance(schema, int) and manifest["status"] in STATUSES
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -53,9 +53,19 @@ def write_atomic(path: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Replace ``path`` by ``text`` in UTF-8; names that are not UTF-8 keep their bytes, as ``read_text`` reads them."""
+    write_atomic(path, text.encode("utf-8", "surrogateescape"))
+
+
+def read_text(path: Path) -> str:
+    """What ``write_text`` wrote."""
+    return path.read_text(encoding="utf-8", errors="surrogateescape")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Replace ``path`` by ``value`` as indented JSON with a newline at its end."""
-    write_atomic(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -64,7 +74,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
     writer = csv.writer(text)
     writer.writerow(header)
     writer.writerows(rows)
-    write_atomic(path, text.getvalue().encode("utf-8", "surrogateescape"))
+    write_text(path, text.getvalue())
 
 
 def read_csv(path: Path) -> Iterator[dict[str, str]]:

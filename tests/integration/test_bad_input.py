@@ -122,6 +122,23 @@ def test_names_from_hell_are_names_like_others(cli, tmp_path, photos):
     assert status == 0, err
 
 
+def test_folders_whose_names_are_not_utf8_are_folders_like_others(tmp_path, photos):
+    """The whole walk in processes of their own, as a terminal would run it."""
+    data = photos.rename(tmp_path / os.fsdecode(b"caf\xe9"))
+    (data / "dark").rename(data / os.fsdecode(b"sombr\xe9"))
+    for arguments in (
+        ["train", data, *QUICK],
+        ["evaluate", "out/run"],
+        ["predict", "out/run", data],
+        ["predict", "out/run", data, "--csv"],
+        ["predict", "out/run", data, "--json"],
+        ["runs", "out"],
+        ["report", "out/run"],
+    ):
+        done = subprocess.run([sys.executable, "-m", "vitreous", *arguments], cwd=tmp_path, capture_output=True)
+        assert done.returncode == 0, done.stderr
+
+
 def test_links_that_loop_are_followed_once(cli, tmp_path, photos):
     (photos / "dark" / "self").symlink_to(photos / "dark", target_is_directory=True)
     (photos / "dark" / "parent").symlink_to(photos, target_is_directory=True)

@@ -3,6 +3,7 @@
 Each command has a file of its own, light to import: torch comes when a command runs, never for help or completion.
 """
 
+import io
 import os
 import sys
 import tempfile
@@ -52,6 +53,8 @@ def _root(
 
 def main() -> None:
     """The ``vitreous`` command."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to stop
     sys.exit(run_command(sys.argv[1:]))
 
 
