@@ -85,7 +85,7 @@ class TrainingConfig(_Section):
     """The loop."""
 
     epochs: int | None = setting(None, "passes over the training images", least=1, most=100_000)
-    batch_size: int | None = setting(None, "images in one optimizer step", least=1, most=65_536)
+    batch_size: int | None = setting(None, "images in one optimizer step", least=2, most=65_536)
     optimizer: str | None = setting(None, "sgd is Nesterov's", choices=("sgd", "adamw"))
     learning_rate: float | None = setting(None, "the highest rate of the schedule", least=1e-9, most=100.0)
     momentum: float = setting(0.9, "of sgd; beta1 of adamw", least=0.0, most=0.999)

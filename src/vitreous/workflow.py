@@ -84,6 +84,8 @@ def train(
     for remark in images.remarks:
         progress.say(remark)
     progress.say(_describe(images))
+    if not len(images.indices("val")):
+        raise DataError(f"{images.origin} leaves no image to choose the best epoch on; each class needs three or more.")
     asked = _with_contract_and_model(asked, images)
     network = build_network(**_network_arguments(asked, images))
     num_parameters = sum(parameter.numel() for parameter in network.parameters())
@@ -278,7 +280,7 @@ def _prepare(source: Source, asked: Config, progress: Progress) -> ImageSet:
         channels=data.channels,
         fit=data.fit,
         interpolation=data.interpolation,
-        model_input=architecture.input[1:] if architecture else None,
+        model_input=architecture.input[1:] if architecture and architecture.largest_side else None,
     )
     if asked.model.name:
         check_network(  # before anything is decoded

@@ -46,6 +46,10 @@ def class_only_in_val(folder):
     make_photos(folder / "val", 3, classes=("bright", "dark", "middle", "stranger"))
 
 
+def two_images_a_class(folder):
+    make_photos(folder, 2)
+
+
 def half_an_idx(folder):
     source = b"\x00\x00\x08\x03" + (10).to_bytes(4, "big") + (28).to_bytes(4, "big") * 2 + bytes(5 * 28 * 28)
     folder.mkdir()
@@ -61,9 +65,10 @@ def half_an_idx(folder):
         (one_class, ["cat"]),
         (empty_class, ["hollow"]),
         (class_only_in_val, ["stranger"]),
+        (two_images_a_class, ["three or more"]),
         (half_an_idx, ["train-images-idx3-ubyte"]),
     ],
-    ids=["missing", "empty", "one class", "empty class", "class only in val", "IDX cut short"],
+    ids=["missing", "empty", "one class", "empty class", "class only in val", "two images a class", "IDX cut short"],
 )
 def test_data_that_cannot_be_learned_from_is_refused(cli, tmp_path, make, words):
     make(tmp_path / "photos")

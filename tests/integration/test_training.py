@@ -144,6 +144,16 @@ def test_a_rate_that_is_too_high_stops_with_advice_and_keeps_the_last_good_state
     assert Run.open(tmp_path / "wild").status == "failed"
 
 
+def test_too_little_memory_is_said_with_what_would_fit(photos, tmp_path, monkeypatch):
+    def exhausted(*_args, **_kwargs):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried ...")
+
+    monkeypatch.setattr("vitreous.training.loop.train_step", exhausted)
+    with pytest.raises(MachineError, match=r"batches of 16 images of 40 x 40.*batch_size=8"):
+        train(photos, tmp_path / "large")
+    assert Run.open(tmp_path / "large").status == "failed"
+
+
 def test_a_disk_that_fills_later_keeps_the_last_checkpoint_and_the_run_goes_on(finished, photos, tmp_path, monkeypatch):
     save, calls = checkpoint.save_file, iter(range(99))
 

@@ -75,6 +75,15 @@ def fit(run: Run, images: ImageSet, *, progress: Progress = SILENT, stop: StopRe
         except MachineError:
             run.update_manifest(status="failed")
             raise
+        except (MemoryError, RuntimeError) as error:
+            run.update_manifest(status="failed")
+            if not _is_out_of_memory(error):
+                raise
+            batch_size = trainer.batch_size
+            raise MachineError(
+                f"not enough memory for batches of {batch_size} images of {trainer.preprocess.height} x "
+                f"{trainer.preprocess.width}; --set training.batch_size={max(2, batch_size // 2)} needs about half."
+            ) from error
 
 
 def restore_weights(run: Run) -> bool:
@@ -231,6 +240,11 @@ class Trainer:
             f"go on with: vitreous resume {self.run.path}",
             signal_number,
         )
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """The processor's allocator has no exception of its own, only this sentence."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
 def _best_facts(progress: Mapping[str, Any]) -> dict[str, Any]:
