@@ -36,7 +36,7 @@ QUESTIONS = (
     Question("lights", "traffic-lights"),
     Question("lenet5", "fashion-mnist", ("--model", "lenet5")),
     Question(
-        "lenet5-1998", "fashion-mnist", ("--model", "lenet5-1998", "--epochs", "32", "--set", "augmentation.shift_px=0")
+        "lenet5-1998", "fashion-mnist", ("--model", "lenet5-1998", "--epochs", "24", "--set", "augmentation.shift_px=0")
     ),
 )
 

@@ -41,23 +41,16 @@ def choose_recipe(asked: Config, facts: Facts) -> tuple[Config, str]:
 def default_pattern(image_size: tuple[int, int]) -> str:
     """The network that is trained when none is named: a few convolutions, one residual group, a global maximum.
 
-    The same body works on a map of about 14 pixels; larger images are brought down to it by space-to-depth and by a
-    stage of convolution and pooling for each further factor of two.
+    The body works on a map of 10 to 20 pixels; larger images are brought down to it by stages of convolution and pooling.
 
     >>> default_pattern((28, 28))
-    'unshuffle2 conv64bn conv64bn pool conv128bn res[conv128bn conv128bn] pool conv256bn gmp fc'
-    >>> default_pattern((64, 64)).split()[:4]
-    ['unshuffle2', 'conv32bn', 'pool', 'conv64bn']
+    'conv32bn pool conv64bn conv64bn pool conv128bn res[conv128bn conv128bn] pool conv256bn gmp fc'
     """
-    words = []
-    side = min(image_size)
-    if side >= 20 and all(size % 2 == 0 for size in image_size):
-        words.append("unshuffle2")
-        side //= 2
-    while side > 24:
-        words += ["conv32bn", "pool"]
-        side //= 2
-    return " ".join([*words, "conv64bn conv64bn pool conv128bn res[conv128bn conv128bn] pool conv256bn gmp fc"])
+    num_stages, side = 0, min(image_size)
+    while side > 20:
+        num_stages, side = num_stages + 1, side // 2
+    stem = ["conv32bn pool"] * num_stages
+    return " ".join([*stem, "conv64bn conv64bn pool conv128bn res[conv128bn conv128bn] pool conv256bn gmp fc"])
 
 
 def _choose_augmentation(asked: AugmentationConfig, facts: Facts, epochs: int) -> AugmentationConfig:
@@ -75,7 +68,7 @@ def _choose_augmentation(asked: AugmentationConfig, facts: Facts, epochs: int) -
 def _choose_training(asked: TrainingConfig, facts: Facts) -> TrainingConfig:
     small = facts.is_small_network
     optimizer = asked.optimizer or ("adamw" if small else "sgd")
-    batch_size = asked.batch_size or _choose_batch(facts.num_train)
+    batch_size = asked.batch_size or _choose_batch(facts.num_train, largest=256 if small else 128)
     highest_rate = {"sgd": 0.4, "adamw": 0.006}[optimizer] * batch_size / 256  # linear scaling: Goyal et al. 2017
     choices: dict[str, Any] = {
         "optimizer": optimizer,
@@ -88,9 +81,9 @@ def _choose_training(asked: TrainingConfig, facts: Facts) -> TrainingConfig:
     return dataclasses.replace(asked, **{key: value for key, value in choices.items() if getattr(asked, key) is None})
 
 
-def _choose_batch(num_train: int) -> int:
-    """A power of two that gives at least 30 steps an epoch, from 16 to 256."""
-    batch = 256
+def _choose_batch(num_train: int, largest: int) -> int:
+    """A power of two that gives at least 30 steps an epoch, from 16 to ``largest``."""
+    batch = largest
     while batch > 16 and num_train // batch < 30:
         batch //= 2
     return batch
@@ -98,7 +91,7 @@ def _choose_batch(num_train: int) -> int:
 
 def _choose_epochs(facts: Facts, batch_size: int) -> int:
     """As many as a few minutes allow, no more than pays, and at least 600 steps unless that takes 100 epochs."""
-    images_seen = 1_080_000 if facts.is_small_network else 430_000
+    images_seen = 1_080_000 if facts.is_small_network else 380_000
     epochs = max(6, min(20, round(images_seen / facts.num_train)))
     steps = max(1, facts.num_train // batch_size)
     return max(epochs, min(100, math.ceil(600 / steps)))
