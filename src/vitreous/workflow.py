@@ -195,12 +195,17 @@ def predict(predictor: Predictor, images: Iterable[tuple[str, Image]]) -> Iterat
 
 
 def list_models() -> list[dict[str, Any]]:
-    """The architectures that go by a name, with the parameters that the built network really has for ten classes."""
+    """The architectures that go by a name, with the parameters that the built network really has."""
     rows = []
     for architecture in ARCHITECTURES.values():
         channels, height, width = architecture.input
         with torch.device("meta"):  # shapes only
-            network = build_network(architecture.name, num_classes=10, in_channels=channels, image_size=(height, width))
+            network = build_network(
+                architecture.name,
+                num_classes=architecture.num_classes,
+                in_channels=channels,
+                image_size=(height, width),
+            )
         rows.append(
             {
                 "name": architecture.name,

@@ -36,7 +36,7 @@ def test_lenet_takes_the_sides_from_which_s4_is_5x5(name, side):
             check_network(name, **data)
 
 
-@pytest.mark.parametrize(("name", "reason"), [("lenet6", "did you mean lenet5"), ("foo", "the names are lenet5")])
+@pytest.mark.parametrize(("name", "reason"), [("lenet6", "did you mean lenet5"), ("foo", "`vitreous models` lists")])
 def test_unknown_names_are_refused(name, reason):
     with pytest.raises(ConfigError, match=f"there is no network named '{name}'; {reason}"):
         build_network(name, num_classes=2, in_channels=3, image_size=(32, 32))

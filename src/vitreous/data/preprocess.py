@@ -159,7 +159,7 @@ def suggest_preprocess(
         height=height,
         width=width,
         channels=channels or (1 if all(fact.is_grey for fact in facts) else 3),
-        fit=fit or ("centre" if fits_as_is else "pad"),
+        fit=fit or ("centre" if fits_as_is and image_size is None else "pad"),  # who asks for a size wants it filled
         interpolation=interpolation,
     )
 

@@ -69,7 +69,7 @@ def build_network(
         module, _, function = architecture.target.partition(":")
         names = {"classes": classes} if architecture.wants_class_names else {}
         network: nn.Module = getattr(import_module(module), function)(
-            num_classes=num_classes, in_channels=in_channels, **names
+            num_classes=num_classes, in_channels=in_channels, **architecture.arguments, **names
         )
         return network
 
@@ -78,7 +78,7 @@ def _architecture(name: str) -> Architecture:
     if name in ARCHITECTURES:
         return ARCHITECTURES[name]
     near = difflib.get_close_matches(name.lower(), ARCHITECTURES, n=2)
-    meant = f"did you mean {' or '.join(near)}?" if near else f"the names are {', '.join(ARCHITECTURES)}."
+    meant = f"did you mean {' or '.join(near)}?" if near else "`vitreous models` lists the names."
     raise ConfigError(
         f"there is no network named '{name}'; {meant}\n"
         "A line of words builds one of your own: conv32 pool conv64 pool flatten fc"

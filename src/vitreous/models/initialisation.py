@@ -15,10 +15,11 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def initialise_he(network: nn.Module) -> None:
+def initialise_he(network: nn.Module, *, linear_std: float | None = None) -> None:
     """Normal weights of variance 2 / fan-out for the convolutions, biases 0; other layers keep torch's defaults.
 
-    Torch's defaults are weight 1 and bias 0 for batch norm, uniform within 1 / sqrt(fan-in) for linear layers.
+    Torch's defaults are weight 1 and bias 0 for batch norm, uniform within 1 / sqrt(fan-in) for linear layers; those
+    have normal weights and biases 0 where ``linear_std`` is given.
 
     Source: He et al. 2015, "Delving Deep into Rectifiers", eq. 14.
     """
@@ -27,3 +28,6 @@ def initialise_he(network: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear) and linear_std is not None:
+            nn.init.normal_(module.weight, std=linear_std)
+            nn.init.zeros_(module.bias)

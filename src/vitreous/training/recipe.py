@@ -41,7 +41,7 @@ def choose_recipe(asked: Config, facts: Facts) -> tuple[Config, str]:
 def default_pattern(image_size: tuple[int, int]) -> str:
     """The network that is trained when none is named: a few convolutions, one residual group, a global maximum.
 
-    The body works on a map of 10 to 20 pixels; larger images are brought down to it by stages of convolution and pooling.
+    The body works on a map of 10 to 20 pixels; stages of convolution and pooling bring larger images down to it.
 
     >>> default_pattern((28, 28))
     'conv32bn pool conv64bn conv64bn pool conv128bn res[conv128bn conv128bn] pool conv256bn gmp fc'
