@@ -90,7 +90,13 @@ def train(
     network = build_network(**_network_arguments(asked, images))
     num_parameters = sum(parameter.numel() for parameter in network.parameters())
     progress.say(f"network: {asked.model.name} ({num_parameters:,} parameters)")
-    chosen, recipe = choose_recipe(asked, Facts(len(images.indices("train")), images.pixels.shape[1:3], num_parameters))
+    facts = Facts(
+        num_train=len(images.indices("train")),
+        image_size=images.pixels.shape[1:3],
+        num_parameters=num_parameters,
+        has_norm=any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for module in network.modules()),
+    )
+    chosen, recipe = choose_recipe(asked, facts)
     progress.say(f"recipe: {recipe}")
     chosen = _with_engine(chosen, network, images, progress)
     path = path or free_run_path(_stem(asked.data.source))

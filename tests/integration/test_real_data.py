@@ -22,6 +22,13 @@ def test_the_embedded_sample(tmp_path):
     assert run.manifest["scores"]["test"]["num_images"] == 1000
 
 
+def test_the_articles_pattern_without_batch_norm(tmp_path):
+    """Deep enough, and without a norm, to diverge at the rate that suits the default network."""
+    line = "[conv16]*2 pool [conv32]*2 pool flatten fc256 fc softmax"
+    run = vitreous.train("fashion-mini", run=tmp_path / "run", model=line, epochs=5)
+    assert accuracy(run) > 0.65
+
+
 def test_digits(tmp_path):
     run = vitreous.train("digits", run=tmp_path / "run", epochs=4)
     assert accuracy(run) > 0.90

@@ -9,9 +9,9 @@ from vitreous.training.recipe import Facts, choose_recipe, default_pattern
 SIZES = st.tuples(st.integers(8, 128), st.integers(8, 128))
 
 
-@given(num_train=st.integers(2, 10**6), size=SIZES, num_parameters=st.integers(1, 10**8))
-def test_every_setting_is_chosen_and_within_its_bounds(num_train, size, num_parameters):
-    chosen, line = choose_recipe(Config(), Facts(num_train, size, num_parameters))
+@given(num_train=st.integers(2, 10**6), size=SIZES, num_parameters=st.integers(1, 10**8), has_norm=st.booleans())
+def test_every_setting_is_chosen_and_within_its_bounds(num_train, size, num_parameters, has_norm):
+    chosen, line = choose_recipe(Config(), Facts(num_train, size, num_parameters, has_norm))
     assert Config.from_toml(chosen.to_toml()) == chosen  # reading it back checks the bounds
     for section in (chosen.training, chosen.augmentation):
         assert all(getattr(section, name) is not None for name in section.__dataclass_fields__)
@@ -20,7 +20,7 @@ def test_every_setting_is_chosen_and_within_its_bounds(num_train, size, num_para
 
 def test_what_was_asked_stays():
     asked = Config().override(["training.epochs=3", "training.optimizer=adamw", "augmentation.shift_px=5"])
-    chosen, _ = choose_recipe(asked, Facts(1000, (28, 28), 10**6))
+    chosen, _ = choose_recipe(asked, Facts(1000, (28, 28), 10**6, has_norm=True))
     assert (chosen.training.epochs, chosen.training.optimizer, chosen.augmentation.shift_px) == (3, "adamw", 5)
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from vitreous.config import AugmentationConfig, Config, TrainingConfig, settled
 
+# The highest rate for batches of 256, by optimizer and by whether the network bears a high one.
+_RATES = {("sgd", True): 0.4, ("sgd", False): 0.02, ("adamw", True): 0.006, ("adamw", False): 0.001}
 _SMALL_NETWORK = 200_000  # parameters: such a network rather learns too little than too much by heart
 
 
@@ -20,6 +22,7 @@ class Facts:
     num_train: int
     image_size: tuple[int, int]
     num_parameters: int
+    has_norm: bool  # batch norm somewhere: it is what lets a deep network bear a high rate
 
     @property
     def is_small_network(self) -> bool:
@@ -67,9 +70,9 @@ def _choose_augmentation(asked: AugmentationConfig, facts: Facts, epochs: int) -
 
 def _choose_training(asked: TrainingConfig, facts: Facts) -> TrainingConfig:
     small = facts.is_small_network
-    optimizer = asked.optimizer or ("adamw" if small else "sgd")
+    optimizer = asked.optimizer or ("sgd" if facts.has_norm and not small else "adamw")
     batch_size = asked.batch_size or _choose_batch(facts.num_train, largest=256 if small else 128)
-    highest_rate = {"sgd": 0.4, "adamw": 0.006}[optimizer] * batch_size / 256  # linear scaling: Goyal et al. 2017
+    highest_rate = _RATES[optimizer, facts.has_norm or small] * batch_size / 256  # linear scaling: Goyal et al. 2017
     choices: dict[str, Any] = {
         "optimizer": optimizer,
         "batch_size": batch_size,
