@@ -50,7 +50,10 @@ def recall_sentence(runs: list[dict]) -> str:
         f"{name} {statistics.mean(run['recall'][name] for run in runs):.1%} of {support}"
         for name, support in runs[0]["support"].items()
     )
-    return f"Traffic lights, mean recall by class: {', '.join(shares)} test images.\n"
+    return (
+        "traffic-lights is a folder of photographs that `tests/data_fetch.py` fetches; mean recall by class: "
+        f"{', '.join(shares)} test images.\n"
+    )
 
 
 if __name__ == "__main__":
