@@ -127,7 +127,7 @@ def test_the_network_learns(photos, tmp_path):
 def test_adamw_and_gradient_clipping_train_too(photos, tmp_path):
     settings = {"training.optimizer": "adamw", "training.clip_norm": 1.0, "training.schedule": "cosine"}
     with pytest.raises(Interrupted):
-        vitreous.train(photos, run=tmp_path / "stopped", stop=stop_after(5), **TINY, **settings)
+        vitreous.train(photos, run=tmp_path / "stopped", stop=stop_after(5), **{**TINY, **settings})
     straight = train(photos, tmp_path / "straight", **settings)
     assert vitreous.resume(tmp_path / "stopped").manifest["weights"] == straight.manifest["weights"]
 

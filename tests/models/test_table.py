@@ -32,7 +32,9 @@ def test_lenet_takes_the_sides_from_which_s4_is_5x5(name, side):
     if s4 == 5:
         check_network(name, **data)
     else:
-        with pytest.raises(ShapeError, match=rf"{name} takes .* 32 to 35 px \(C5, .*\), not 32x{side}; scale .* 32x32"):
+        with pytest.raises(
+            ShapeError, match=rf"{name} takes .* 32 to 35 px \(C5, .*\), not 32x{side}; scale .* --image-size 32"
+        ):
             check_network(name, **data)
 
 
