@@ -74,7 +74,10 @@ def run_command(arguments: Sequence[str]) -> int:
         print(text if is_help else f"vitreous: {text} `vitreous --help` shows the way.", file=sys.stderr)
         return USAGE
     except (KeyboardInterrupt, typer.Abort):
-        print("vitreous: stopped; no run was under way, so there was nothing to save.", file=sys.stderr)
+        print(
+            "vitreous: stopped. A run that had begun is listed by `vitreous runs`; `vitreous resume` goes on with it.",
+            file=sys.stderr,
+        )
         return 130
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -41,10 +41,10 @@ def choose_engine(
     channels_last = True if asked.channels_last is None else asked.channels_last
     precision, reason = asked.precision, "as asked"
     if precision is None:
-        torch.set_num_threads(threads)
         probe = copy.deepcopy(network).to(device)
         images, labels = images_NCHW[:_PROBE_IMAGES].to(device), labels_N[:_PROBE_IMAGES].to(device)
-        precision, reason = _choose_precision(lay_out(probe, channels_last), images, labels)
+        with recorded_threads(dataclasses.replace(asked, threads=threads)):
+            precision, reason = _choose_precision(lay_out(probe, channels_last), images, labels)
     engine = dataclasses.replace(
         asked, device=str(device), precision=precision, channels_last=channels_last, threads=threads
     )
