@@ -33,7 +33,7 @@ def test_a_text_needs_no_quotes_on_the_command_line():
 @pytest.mark.parametrize(
     ("assignment", "words"),
     [
-        ("training.epochs=0", ["training.epochs", "at least 1"]),
+        ("training.epochs=-1", ["training.epochs", "at least 0"]),
         ("training.epoch=3", ["training.epoch", "did you mean", "training.epochs"]),
         ("trainning.epochs=3", ["trainning", "training"]),
         ("training.epochs=2.5", ["whole number", "2.5"]),
@@ -45,6 +45,17 @@ def test_a_text_needs_no_quotes_on_the_command_line():
         ("data.fit=stretch", ["pad", "crop", "squash"]),
         ("data.image_size=[1,2,3]", ["image_size"]),
         ("data.image_size=0", ["image_size"]),
+        ("data.mean=[0.5,0.5]", ["data.mean", "2 numbers", "give 1, or 3"]),
+        ("data.mean=[]", ["data.mean", "one number or a list of numbers"]),
+        ("data.mean=[0.5,true,0.5]", ["data.mean", "list of numbers"]),
+        ("data.mean=red", ["data.mean", "list of numbers", "'red'"]),
+        ("data.mean=[123.7,116.8,103.9]", ["data.mean", "123.7", "at most 1"]),
+        ("data.std=[0.2,0.2,0]", ["data.std", "at least 0.0001"]),
+        ("data.std=[0.2,0.2,nan]", ["data.std", "nan"]),
+        ("data.preset=torchvision", ["data.preset", "imagenet, inception, none"]),
+        ("data.crop_fraction=1.5", ["data.crop_fraction", "at most 1"]),
+        ("augmentation.zoom=1", ["augmentation.zoom", "at most 0.9"]),
+        ("augmentation.light=-0.1", ["augmentation.light", "at least 0"]),
         ("seed=-1", ["seed"]),
         ("engine.precision=fp64", ["fp32", "bf16"]),
     ],
@@ -53,6 +64,23 @@ def test_a_wrong_setting_is_refused_with_its_name_and_the_way_out(assignment, wo
     with pytest.raises(ConfigError) as error:
         Config().override([assignment])
     assert all(word in str(error.value) for word in words), str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("[0.485, 0.456, 0.406]", (0.485, 0.456, 0.406)),
+        ("[0, 1, 0.5]", (0.0, 1.0, 0.5)),
+        ("[0.5]", (0.5,)),
+        ("0.5", (0.5,)),
+        ("1", (1.0,)),
+    ],
+)
+def test_a_number_for_each_channel_is_read_and_written(text, numbers):
+    config = Config().override([f"data.mean={text}"])
+    assert config == Config.from_toml(f"[data]\nmean = {text}")
+    assert (config.data.mean, list(map(type, config.data.mean))) == (numbers, [float] * len(numbers))
+    assert Config.from_toml(config.to_toml()) == config
 
 
 def test_a_file_that_is_not_toml_is_refused_by_name(tmp_path):

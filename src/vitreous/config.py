@@ -53,8 +53,22 @@ class DataConfig(_Section):
     fit: str | None = setting(
         None, "how an image of another shape meets the field", choices=("pad", "crop", "squash", "centre")
     )
-    interpolation: str = setting(
-        "bilinear", "how pixels are resampled", choices=("nearest", "box", "bilinear", "bicubic", "lanczos")
+    crop_fraction: float | None = setting(
+        None, "with fit = crop: share of the sides of the largest centred part that is kept", least=0.1, most=1.0
+    )
+    interpolation: str | None = setting(
+        None, "how pixels are resampled", choices=("nearest", "box", "bilinear", "bicubic", "lanczos")
+    )
+    preset: str | None = setting(
+        None,
+        "mean and std of the pictures that the weights were trained on; wanted only where the weight file does not say",
+        choices=("imagenet", "inception", "none"),
+    )
+    mean: tuple[float, ...] | None = setting(
+        None, "taken from the pixels, on the 0..1 scale: one number, or one a channel", least=0, most=1
+    )
+    std: tuple[float, ...] | None = setting(
+        None, "what pixels are then divided by, on the 0..1 scale: one number, or one a channel", least=1e-4, most=10
     )
     val_fraction: float = setting(
         0.1, "share held back to choose settings, where DATA has no val part", least=0.01, most=0.5
@@ -64,12 +78,21 @@ class DataConfig(_Section):
     )
     skip_broken: bool = setting(False, "leave unreadable images out instead of refusing")
 
+    def __post_init__(self) -> None:
+        _Section.__post_init__(self)
+        for name, numbers in (("mean", self.mean), ("std", self.std)):
+            if numbers is not None and len(numbers) not in (1, 3):
+                raise ConfigError(f"{name} = {list(numbers)} has {len(numbers)} numbers; give 1, or 3 for colour.")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig(_Section):
     """Which network."""
 
-    name: str | None = setting(None, "a name from `vitreous models`, or a line of the pattern language")
+    name: str | None = setting(
+        None, "a name from `vitreous models`, a line of the pattern language, timm:NAME or file.py:factory"
+    )
+    weights: str | None = setting(None, "the file, folder or run whose weights training starts from")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,13 +101,21 @@ class AugmentationConfig(_Section):
 
     flip: bool | None = setting(None, "mirror left-right with probability 1/2")
     shift_px: int | None = setting(None, "move by up to this many pixels each way, edges reflected", least=0, most=64)
+    zoom: float | None = setting(
+        None, "enlarge a part with a share of 1 - zoom .. 1 of the sides, lying anywhere", least=0.0, most=0.9
+    )
+    light: float | None = setting(
+        None, "multiply brightness and contrast by 1 - light .. 1 + light each", least=0.0, most=0.9
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingConfig(_Section):
     """The loop."""
 
-    epochs: int | None = setting(None, "passes over the training images", least=1, most=100_000)
+    epochs: int | None = setting(
+        None, "passes over the training images; 0 fits the head of given weights alone", least=0, most=100_000
+    )
     batch_size: int | None = setting(None, "images in one optimizer step", least=2, most=65_536)
     optimizer: str | None = setting(None, "sgd is Nesterov's", choices=("sgd", "adamw"))
     learning_rate: float | None = setting(None, "the highest rate of the schedule", least=1e-9, most=100.0)
@@ -94,10 +125,29 @@ class TrainingConfig(_Section):
     warmup_fraction: float = setting(0.15, "share of all steps in which the rate rises", least=0.0, most=0.9)
     label_smoothing: float | None = setting(None, "share of the target spread over all classes", least=0.0, most=0.9)
     clip_norm: float = setting(0.0, "largest norm of the whole gradient; 0 leaves it alone", least=0.0)
-    ema_decay: float = setting(
-        0.0, "per step, of the averaged weights that are scored and kept; 0 is off", least=0.0, most=0.99999
+    ema_decay: float | None = setting(
+        None, "per step, of the averaged weights that are scored and kept; 0 is off", least=0.0, most=0.99999
     )
-    patience: int = setting(0, "stop after this many epochs without a better validation score; 0 is off", least=0)
+    patience: int | None = setting(
+        None, "stop after this many epochs without a better validation score; 0 is off", least=0
+    )
+    class_weights: str | None = setting(
+        None, "of the loss: balanced gives every class the same total", choices=("none", "balanced")
+    )
+    freeze: str | None = setting(
+        None, "what stays as given weights have it: none, backbone (all but the head), or all up to the layer named"
+    )
+    layer_decay: float | None = setting(
+        None,
+        "share of the learning rate that the first layer gets; falls geometrically from 1 at the last",
+        least=1e-6,
+        most=1.0,
+    )
+    batch_norm: str | None = setting(
+        None,
+        "while training: update its statistics from the batches, or keep those of given weights",
+        choices=("update", "keep"),
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -236,7 +286,11 @@ def _coerce(name: str, value: Any, hint: Any) -> Any:
     for kind in allowed:
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
             return float(value)
-        if typing.get_origin(kind) is tuple:
+        if kind == tuple[float, ...]:
+            numbers = value if isinstance(value, list | tuple) else [value]
+            if numbers and all(type(number) in (int, float) for number in numbers):
+                return tuple(map(float, numbers))
+        elif typing.get_origin(kind) is tuple:
             if isinstance(value, int) and not isinstance(value, bool):
                 return (value, value)
             if isinstance(value, list | tuple) and len(value) == 2 and all(type(item) is int for item in value):
@@ -248,7 +302,13 @@ def _coerce(name: str, value: Any, hint: Any) -> Any:
 
 
 def _kind_name(kind: Any) -> str:
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    names = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "a text",
+        tuple[float, ...]: "one number or a list of numbers",
+    }
     return names.get(kind, "one size or [height, width]")
 
 

@@ -113,16 +113,16 @@ def test_arrays_of_the_right_shape_are_neither_cached_nor_copied(root):
 
 
 def cut(folder):
-    os.truncate(folder / "pixels.u8", 100)
+    os.truncate(folder / "rows.bin", 100)
 
 
 def grown(folder):
-    with (folder / "pixels.u8").open("ab") as file:
+    with (folder / "rows.bin").open("ab") as file:
         file.write(b"more")
 
 
 def without_pixels(folder):
-    (folder / "pixels.u8").unlink()
+    (folder / "rows.bin").unlink()
 
 
 def without_facts(folder):
@@ -195,7 +195,7 @@ def test_the_least_recently_used_packs_make_room(root, images, monkeypatch):
         used_at(newest, 1000 + time)
     packed(images, Preprocess(height=40, width=40, channels=3, fit="pad"))  # the oldest is used once more
     packed(images, Preprocess(height=70, width=70, channels=3, fit="pad"))  # 0.63 MiB
-    heights = {round(((folder / "pixels.u8").stat().st_size / 45 / 3) ** 0.5) for folder in cache._packs()}
+    heights = {round(((folder / "rows.bin").stat().st_size / 45 / 3) ** 0.5) for folder in cache._packs()}
     assert heights == {40, 70}
     assert cache.usage().num_bytes <= 1 << 20
 
@@ -230,7 +230,7 @@ def test_a_disk_that_fills_up_leaves_nothing_behind(root, tmp_path, images):
     limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))\n" + PROGRAM
     done = subprocess.run([sys.executable, "-c", limited, str(tmp_path / "photos")], capture_output=True, text=True)
     assert done.returncode == 1
-    assert "MachineError: the decoded images need 1 MiB" in done.stderr
+    assert "MachineError: what is kept of the images needs 1 MiB" in done.stderr
     assert "VITREOUS_CACHE" in done.stderr
     assert cache._packs() == []
 

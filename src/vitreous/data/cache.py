@@ -1,8 +1,9 @@
-"""Decoded pixels, kept between runs: one pack of uint8 pixels for each set of contents and way to preprocess them.
+"""What is computed of images once and kept between runs: their pixels, and the features that a network sees in them.
 
-A pack is a folder ``packs/KEY`` with ``pixels.u8`` (the rows, nothing else) and ``pack.json`` (their shape, and which
-images have no row because they cannot be read). It is built beside its final name and renamed; it can be thrown away at
-any time. $VITREOUS_CACHE names another place, $VITREOUS_CACHE_LIMIT_MIB the size up to which old packs are kept.
+A pack is a folder ``packs/KEY`` with ``rows.bin`` (a row for each image, nothing else) and ``pack.json`` (its version,
+and which images have no row because they cannot be read). It is built beside its final name and renamed; it can be
+thrown away at any time. $VITREOUS_CACHE names another place, $VITREOUS_CACHE_LIMIT_MIB the size up to which old packs
+are kept.
 """
 
 import hashlib
@@ -10,14 +11,16 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL
 import platformdirs
+from numpy.typing import DTypeLike, NDArray
 
 from vitreous.data.decode import Pixels
 from vitreous.data.images import BrokenImage, Images
@@ -27,7 +30,7 @@ from vitreous.errors import ConfigError, DecodeError, MachineError
 from vitreous.progress import SILENT, Progress
 from vitreous.storage import lock, remove_directory, replace_directory, write_json
 
-_VERSION = 1
+_VERSION = 2
 _MIB = 1 << 20
 
 
@@ -77,22 +80,53 @@ def pack(images: Images, hashes: Sequence[str], preprocess: Preprocess, progress
     ready = images.ready(preprocess)
     if ready is not None:
         return Packed(ready, ())
-    folder = cache_root() / "packs" / _key(hashes, preprocess)
-    wanted = len(images) * math.prod(preprocess.shape)
+    key = _key(hashes, preprocess)
+    pixels, reasons = _built_once(
+        key, len(images), preprocess.shape, np.uint8, lambda: _rows(images, preprocess, progress), progress
+    )
+    return Packed(pixels, tuple(BrokenImage(i, images.name(i), reason) for i, reason in reasons.items()))
+
+
+def keep_features(
+    key: str, num_images: int, num_features: int, rows: Callable[[], Iterator[NDArray[np.float32]]]
+) -> NDArray[np.float32]:
+    """What a network saw in each image, N,D: computed now, or in an earlier run.
+
+    Args:
+        key: a SHA-256 of all that decides the features.
+        rows: computes them, image after image.
+
+    Raises:
+        MachineError: no space, or no right to write, where the cache lies.
+    """
+    return _built_once(key, num_images, (num_features,), np.float32, rows, SILENT)[0]
+
+
+def _built_once(
+    key: str,
+    num_images: int,
+    row_shape: tuple[int, ...],
+    dtype: DTypeLike,
+    rows: Callable[[], Iterator[NDArray[Any] | str]],
+    progress: Progress,
+) -> tuple[NDArray[Any], dict[int, str]]:
+    """The rows of a pack, and the reasons for those that are missing; built if it is not there or not whole."""
+    folder = cache_root() / "packs" / key
+    wanted = num_images * math.prod(row_shape) * np.dtype(dtype).itemsize
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _no_room(wanted, error.strerror) from error
     with _locked(folder):
-        packed = _opened(folder, images, preprocess)
+        packed = _opened(folder, num_images, row_shape, dtype)
         if packed is not None:
             return packed
         if folder.exists():
-            progress.say(f"the cache pack {folder} is damaged or of another version; decoding again")
+            progress.say(f"the cache pack {folder} is damaged or of another version; building it again")
             remove_directory(folder)
         _make_room(wanted)
-        _build(folder, wanted, images, preprocess, progress)
-        packed = _opened(folder, images, preprocess)
+        _build(folder, wanted, rows())
+        packed = _opened(folder, num_images, row_shape, dtype)
     if packed is None:
         raise MachineError(f"the cache pack {folder} cannot be read back; set VITREOUS_CACHE to another folder.")
     return packed
@@ -104,31 +138,34 @@ def _key(hashes: Sequence[str], preprocess: Preprocess) -> str:
     return key.hexdigest()
 
 
-def _opened(folder: Path, images: Images, preprocess: Preprocess) -> Packed | None:
+def _opened(
+    folder: Path, num_images: int, row_shape: tuple[int, ...], dtype: DTypeLike
+) -> tuple[NDArray[Any], dict[int, str]] | None:
     """The pack, if it is whole; opening it makes it the most recently used."""
     try:
         facts = json.loads((folder / "pack.json").read_text())
         reasons = {int(i): str(reason) for i, reason in facts["broken"].items()}
-        shape = (len(images) - len(reasons), *preprocess.shape)
-        if facts["version"] != _VERSION or (folder / "pixels.u8").stat().st_size != math.prod(shape):
+        shape = (num_images - len(reasons), *row_shape)
+        num_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+        if facts["version"] != _VERSION or (folder / "rows.bin").stat().st_size != num_bytes:
             return None
         # "c": changes stay in this process' memory; torch wants arrays that it may write to.
-        pixels = np.memmap(folder / "pixels.u8", np.uint8, "c", shape=shape) if shape[0] else np.empty(shape, np.uint8)
+        rows = np.memmap(folder / "rows.bin", dtype, "c", shape=shape) if shape[0] else np.empty(shape, dtype)
         os.utime(folder / "pack.json")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return Packed(pixels, tuple(BrokenImage(i, images.name(i), reason) for i, reason in reasons.items()))
+    return rows, reasons
 
 
-def _build(folder: Path, wanted: int, images: Images, preprocess: Preprocess, progress: Progress) -> None:
+def _build(folder: Path, wanted: int, rows: Iterator[NDArray[Any] | str]) -> None:
     """Write the rows one after another: a full disk is then an error, where a memory map would kill the process."""
     temporary = folder.with_name(f".{folder.name}.tmp")
     remove_directory(temporary)  # what a killed process left; we hold its lock
     broken: dict[int, str] = {}
     try:
         temporary.mkdir(parents=True)
-        with (temporary / "pixels.u8").open("wb") as file:
-            for i, row in enumerate(_rows(images, preprocess, progress)):
+        with (temporary / "rows.bin").open("wb") as file:
+            for i, row in enumerate(rows):
                 if isinstance(row, str):
                     broken[i] = row
                 else:
@@ -170,7 +207,7 @@ def _make_room(wanted: int) -> None:
 
 def _no_room(wanted: int, reason: str | None) -> MachineError:
     return MachineError(
-        f"the decoded images need {-(-wanted // _MIB):,} MiB in {cache_root()}, but: {reason}. "
+        f"what is kept of the images needs {-(-wanted // _MIB):,} MiB in {cache_root()}, but: {reason}. "
         "Free some space, or set VITREOUS_CACHE to a folder on another disk."
     )
 

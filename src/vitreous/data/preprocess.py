@@ -36,9 +36,11 @@ class Preprocess:
 
     ``fit`` is one of:
         pad     scale the whole picture to fit inside the field; fill the rest (an odd pixel goes right or bottom)
-        crop    scale the picture to cover the field; keep the centre
+        crop    scale the picture to cover the field; keep the centre, or only ``crop_fraction`` of its sides
         squash  scale each axis alone
         centre  as ``pad``, but never enlarge
+    ``crop_fraction`` is timm's ``crop_pct``, and the 224/256 of torchvision's presets. They scale the picture to whole
+    pixels and then cut whole pixels out of it; here the same part, to fractions of a pixel, is resampled at once.
     ``mean`` and ``std`` are on the 0..1 scale, one per channel; they do not touch the uint8 pixels made here.
 
     >>> Preprocess(height=32, width=32, channels=1, fit="centre").pixels(np.full((28, 28), 9, np.uint8)).shape
@@ -53,6 +55,7 @@ class Preprocess:
     pad_value: int = 0
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    crop_fraction: float = 1.0
 
     def __post_init__(self) -> None:
         for name, lowest, highest in (("height", 1, 65_536), ("width", 1, 65_536), ("pad_value", 0, 255)):
@@ -64,11 +67,17 @@ class Preprocess:
         object.__setattr__(self, "std", _per_channel("std", self.std, 1.0, self.channels))
         if min(self.std) <= 0:
             raise DataError(f"preprocess: std = {self.std} must be above 0.")
+        object.__setattr__(self, "crop_fraction", _fraction("crop_fraction", self.crop_fraction))
+        if self.crop_fraction < 1 and self.fit != "crop":
+            raise DataError(
+                f"preprocess: crop_fraction = {self.crop_fraction:g} has a meaning for fit = crop only; "
+                f"with fit = {self.fit} leave it at 1."
+            )
 
     def pixels(self, image: Encoded | Pixels) -> Pixels:
         """The network's pixels: uint8 (height, width, channels).
 
-        An image that already has that shape comes back as it is.
+        An image that already has that shape comes back as it is, unless ``crop_fraction`` cuts a part out of it.
 
         Args:
             image: encoded bytes, a file, or decoded uint8 pixels (H, W) or (H, W, 1 or 3).
@@ -78,9 +87,10 @@ class Preprocess:
             DataError: an array of another kind.
         """
         if not isinstance(image, np.ndarray):
-            image = decode(image, least=(self.height, self.width))
+            height, width = (math.ceil(side / self.crop_fraction) for side in (self.height, self.width))
+            image = decode(image, least=(height, width))  # of the whole picture, once its part fills the field
         image = _with_channels(image)
-        if image.shape == self.shape:
+        if image.shape == self.shape and self.crop_fraction == 1:
             return image
         fitted = np.array(self._fitted(_as_picture(image, self.channels)))
         return fitted if fitted.ndim == 3 else np.repeat(fitted[..., None], self.channels, axis=2)
@@ -97,6 +107,8 @@ class Preprocess:
     def pixel_key(self) -> str:
         """A SHA-256 of all that decides the uint8 pixels (so not of mean and std)."""
         deciding = self.to_dict() | {"mean": None, "std": None, "decode_version": _DECODE_VERSION}
+        if self.crop_fraction == 1:
+            del deciding["crop_fraction"]  # the key of the same pixels before there were fractions, so packs stay valid
         return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
@@ -105,13 +117,13 @@ class Preprocess:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The contract as ``to_dict`` gave it.
+        """The contract as ``to_dict`` gave it; the first versions had no crop_fraction.
 
         Raises:
             DataError: a key is missing or unknown, or a value is out of range.
         """
         known = {field.name for field in dataclasses.fields(cls)}
-        if missing := sorted(known - values.keys()):
+        if missing := sorted(known - values.keys() - {"crop_fraction"}):
             raise DataError(f"preprocess: {', '.join(missing)} missing; the file is damaged or of another version.")
         if unknown := sorted(values.keys() - known):
             raise DataError(f"preprocess: {', '.join(unknown)} unknown; the file is damaged or of another version.")
@@ -124,7 +136,7 @@ class Preprocess:
             case "squash":
                 return picture.resize(field, method)
             case "crop":
-                return picture.resize(field, method, box=_centre_box(picture.size, field))
+                return picture.resize(field, method, box=_centre_box(picture.size, field, self.crop_fraction))
             case _:
                 inside = _size_inside(picture.size, field, enlarge=self.fit == "pad")
                 return _centred(picture.resize(inside, method), field, self.pad_value)
@@ -136,13 +148,15 @@ def suggest_preprocess(
     image_size: int | tuple[int, int] | None = None,
     channels: int | None = None,
     fit: str | None = None,
-    interpolation: str = "bilinear",
+    crop_fraction: float | None = None,
+    interpolation: str | None = None,
     model_input: tuple[int, int] | None = None,
 ) -> Preprocess:
     """The contract that suits these images; what is given explicitly wins.
 
     Args:
         image_size: (height, width), or the side of a square.
+        crop_fraction: below 1 it makes ``fit`` "crop" where that is not given.
         model_input: (height, width) of a network that is built for one size only.
 
     Raises:
@@ -154,14 +168,23 @@ def suggest_preprocess(
     if isinstance(image_size, int):
         image_size = image_size, image_size
     height, width = image_size or model_input or _usual_size(facts, sizes)
+    crop_fraction = 1.0 if crop_fraction is None else crop_fraction
     fits_as_is = len(sizes) == 1 and all(h <= height and w <= width for h, w in sizes)
     return Preprocess(
         height=height,
         width=width,
         channels=channels or (1 if all(fact.is_grey for fact in facts) else 3),
-        fit=fit or ("centre" if fits_as_is and image_size is None else "pad"),  # who asks for a size wants it filled
-        interpolation=interpolation,
+        fit=fit or _usual_fit(crop_fraction, keeps_size=fits_as_is and image_size is None),
+        crop_fraction=crop_fraction,
+        interpolation=interpolation or "bilinear",
     )
+
+
+def _usual_fit(crop_fraction: float, *, keeps_size: bool) -> str:
+    """Who asks for a size wants it filled."""
+    if crop_fraction < 1:
+        return "crop"
+    return "centre" if keeps_size else "pad"
 
 
 def _usual_size(facts: Sequence[ImageFacts], sizes: set[tuple[int, int]]) -> tuple[int, int]:
@@ -192,11 +215,11 @@ def _as_picture(pixels: Pixels, channels: int) -> Image.Image:
 # Sizes below are Pillow's: (width, height).
 
 
-def _centre_box(size: tuple[int, int], field: tuple[int, int]) -> tuple[float, float, float, float]:
-    """The largest centred part of the picture that has the field's shape, in pixels and their fractions."""
+def _centre_box(size: tuple[int, int], field: tuple[int, int], fraction: float) -> tuple[float, float, float, float]:
+    """``fraction`` of the sides of the largest centred part of the field's shape, in pixels and their fractions."""
     (width, height), (field_width, field_height) = size, field
-    part_width = min(width, height * field_width / field_height)
-    part_height = min(height, width * field_height / field_width)
+    part_width = min(width, height * field_width / field_height) * fraction
+    part_height = min(height, width * field_height / field_width) * fraction
     left, top = (width - part_width) / 2, (height - part_height) / 2
     return left, top, left + part_width, top + part_height
 
@@ -226,6 +249,12 @@ def _check_whole(name: str, value: object, lowest: int, highest: int) -> None:
 def _check_choice(name: str, value: object, choices: Sequence[object] | Mapping[str, object]) -> None:
     if value not in tuple(choices):
         raise DataError(f"preprocess: {name} = {value!r} must be one of {', '.join(map(str, choices))}.")
+
+
+def _fraction(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.01 <= value <= 1:
+        raise DataError(f"preprocess: {name} = {value!r} must be a number from 0.01 to 1.")
+    return float(value)
 
 
 def _per_channel(name: str, values: object, default: float, channels: int) -> tuple[float, ...]:
