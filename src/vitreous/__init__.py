@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vitreous.models import build_network as build_network
     from vitreous.run import list_runs as list_runs
+    from vitreous.workflow import convert as convert
     from vitreous.workflow import evaluate as evaluate
+    from vitreous.workflow import export as export
     from vitreous.workflow import list_models as list_models
     from vitreous.workflow import load_run as load_run
     from vitreous.workflow import predict as predict
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "build_network": "vitreous.models",
+    "convert": "vitreous.workflow",
     "evaluate": "vitreous.workflow",
+    "export": "vitreous.workflow",
     "list_models": "vitreous.workflow",
     "list_runs": "vitreous.run",
     "load_run": "vitreous.workflow",

@@ -8,6 +8,7 @@
     │   ├── DataError        a data source that cannot be read as labelled images
     │   │   └── DecodeError  one image that cannot be read
     │   └── RunError         a run folder that is missing, taken, unfinished or damaged
+    ├── VerificationError    exit 1: what was made does not do what its original does; it is not kept
     ├── MachineError         exit 3: the machine or the run failed (disk, memory, divergence)
     └── Interrupted          exit 130 / 143: stopped by a signal, after saving
 
@@ -49,6 +50,12 @@ class DecodeError(DataError):
 
 class RunError(UserError):
     """A run folder that is missing, taken, unfinished or damaged."""
+
+
+class VerificationError(VitreousError):
+    """An artefact that was made, and does not give what the run gives; it is not kept."""
+
+    exit_code = 1
 
 
 class MachineError(VitreousError):

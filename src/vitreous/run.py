@@ -203,9 +203,9 @@ class Run:
                 break
         return figures
 
-    def rewind_metrics(self, num_epochs: int) -> None:
-        """Keep the first ``num_epochs`` lines: what was after the checkpoint is done again."""
-        kept = self.metrics()[:num_epochs]
+    def rewind_metrics(self, last_epoch: int) -> None:
+        """Keep the lines up to ``last_epoch``: what was after the checkpoint is done again."""
+        kept = [line for line in self.metrics() if line["epoch"] <= last_epoch]
         storage.write_atomic(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept).encode())
 
 

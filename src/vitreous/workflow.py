@@ -21,26 +21,37 @@ from torch import nn
 
 from vitreous import storage
 from vitreous.augmentation import Augmentation
-from vitreous.checkpoint import KEPT
-from vitreous.config import Config, ModelConfig, settled
+from vitreous.checkpoint import KEPT, load_newest_checkpoint
+from vitreous.config import Config, DataConfig, settled
 from vitreous.data.images import BrokenImage, listed
 from vitreous.data.prepared import ImageSet, prepare, prepare_as, refuse_broken, scan
 from vitreous.data.preprocess import Preprocess, suggest_preprocess
 from vitreous.data.source import Source, open_source
-from vitreous.errors import DataError, DecodeError, RunError
+from vitreous.errors import ConfigError, DataError, DecodeError, RunError
 from vitreous.evaluation.scored import ScoredSplit
 from vitreous.evaluation.scores import score
-from vitreous.models import build_network, check_network
+from vitreous.exports.timm_folder import TimmFolder, export_timm, timm_architecture
+from vitreous.models import build_network, check_network, describe, is_timm
+from vitreous.models.foreign import refuse_factory
+from vitreous.models.head import head_of
 from vitreous.models.table import ARCHITECTURES
 from vitreous.predictor import Image, Prediction, Predictor
-from vitreous.predictor.torch_backend import network_input, predictor_from_run
+from vitreous.predictor.torch_backend import network_input, predictor_from_run, predictor_of
 from vitreous.progress import SILENT, Progress
 from vitreous.report import page
 from vitreous.run import Run, SplitRow, free_run_path, require_free, require_space, run_path
 from vitreous.training.engine import choose_engine, recorded_threads
+from vitreous.training.finetune import freeze
+from vitreous.training.head import can_fit
 from vitreous.training.loop import StopRequest, fit, restore_weights
-from vitreous.training.recipe import Facts, choose_recipe, default_pattern
-from vitreous.weights import network_from_run
+from vitreous.training.recipe import Facts, choose_recipe, default_pattern, refuse_without_weights
+from vitreous.weights import load_weights, network_from_manifest, network_from_run
+from vitreous.weights.adoption import adopt
+from vitreous.weights.contract import architecture_of, sees_colours, with_asked_statistics, with_contract_of
+from vitreous.weights.conversion import Conversion
+from vitreous.weights.conversion import convert as convert_weights
+from vitreous.weights.foreign import WeightFile, open_weights
+from vitreous.weights.preprocessing import WeightPreprocessing
 
 _GOLDEN_INPUTS = 4
 
@@ -79,7 +90,11 @@ def train(
     if path is not None:
         require_free(path)
     asked = _settings(config, data, settings)
+    refuse_without_weights(asked)
     source = open_source(data)
+    file = _asked_weights(asked, progress)
+    if file is not None:
+        asked = _with_what_weights_need(asked, file)
     images = _prepare(source, asked, progress)
     for remark in images.remarks:
         progress.say(remark)
@@ -87,38 +102,67 @@ def train(
     if not len(images.indices("val")):
         raise DataError(f"{images.origin} leaves no image to choose the best epoch on; each class needs three or more.")
     asked = _with_contract_and_model(asked, images)
-    network = build_network(**_network_arguments(asked, images))
+    arguments = _network_arguments(asked, images)
+    network = build_network(**arguments)
     num_parameters = sum(parameter.numel() for parameter in network.parameters())
     progress.say(f"network: {asked.model.name} ({num_parameters:,} parameters)")
+    head = head_of(network, arguments["in_channels"], arguments["image_size"])
+    adoption = adopt(network, file, head=head, classes=images.classes) if file is not None else None
+    for line in adoption.lines if adoption is not None else ():
+        progress.say(f"weights: {line}")
     facts = Facts(
-        num_train=len(images.indices("train")),
+        class_counts=tuple(images.counts()["train"].values()),
         image_size=images.pixels.shape[1:3],
         num_parameters=num_parameters,
         has_norm=any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for module in network.modules()),
     )
     chosen, recipe = choose_recipe(asked, facts)
     progress.say(f"recipe: {recipe}")
+    freeze(network, settled(chosen.training.freeze), head)
     chosen = _with_engine(chosen, network, images, progress)
     path = path or free_run_path(_stem(asked.data.source))
-    manifest = _manifest(chosen, images, num_parameters)
-    require_space(path, _run_bytes(manifest["model"]["parameters"], len(images)))
+    manifest = _manifest(chosen, images, num_parameters, head)
+    if file is not None and adoption is not None:
+        wants_fit = adoption.is_head_new or chosen.training.freeze == "backbone"
+        manifest["initial_weights"] = {
+            "sha256": file.sha256,
+            "preprocessing": dataclasses.asdict(settled(file.preprocessing)),
+            "said": list(adoption.lines),
+            "fits_head": wants_fit and can_fit(network, head),
+        }
+    require_space(path, _run_bytes(num_parameters, len(images)))
     started = Run.create(path, chosen, manifest, _split_rows(images))
-    return _train_to_end(started, images, progress, stop)
+    return _train_to_end(started, network, images, progress, stop)
 
 
-def resume(path: str | Path, *, progress: Progress = SILENT, stop: StopContext | None = None) -> Run:
+def resume(
+    path: str | Path,
+    *,
+    model: str | None = None,
+    accept_changed_code: bool = False,
+    progress: Progress = SILENT,
+    stop: StopContext | None = None,
+) -> Run:
     """Go on with a run that was stopped, to the same bits as if it had not been; a complete run is left alone.
 
+    Args:
+        path: the run.
+        model: ``file.py:factory`` again, where that built the network.
+        accept_changed_code: take the file though it is not what it was.
+        progress: where messages and bars go.
+        stop: while the loop runs, tells whether a signal asked to stop.
+
     Raises:
-        RunError: no run there, or its data is not what it was.
+        RunError: no run there, or its data, or the file that builds its network, is not what it was.
     """
     run = Run.open(run_path(str(path)))
     if run.status == "complete":
         _mend_weights(run, progress)
         progress.say(f"{run.path} is complete; there is nothing to resume.")
         return run
-    images = _images_of(run, progress)
-    return _train_to_end(run, images, progress, stop)
+    network = network_from_manifest(run.manifest, model=model, accept_changed_code=accept_changed_code)
+    _adopt_again(run, network)
+    return _train_to_end(run, network, _images_of(run, progress), progress, stop)
 
 
 def evaluate(
@@ -128,6 +172,8 @@ def evaluate(
     split: str | None = None,
     skip_broken: bool = False,
     device: str | None = None,
+    model: str | None = None,
+    accept_changed_code: bool = False,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """Score a run on a part of its own data, or on other data whose classes are matched by name.
@@ -138,6 +184,8 @@ def evaluate(
         split: ``train``, ``val`` or ``test``; by default test where there is one, else val; of other data all images.
         skip_broken: leave unreadable images out, counted, instead of refusing.
         device: where to run; by default as in training.
+        model: ``file.py:factory`` again, where that built the network.
+        accept_changed_code: take the file though it is not what it was.
         progress: where messages and bars go.
 
     Returns:
@@ -148,7 +196,8 @@ def evaluate(
     """
     run = Run.open(run_path(str(path)))
     with recorded_threads(run.config.engine):
-        predictor = predictor_from_run(run.path, device or run.config.engine.device)
+        network = network_from_run(run, model=model, accept_changed_code=accept_changed_code)
+        predictor = predictor_of(run, network, device or run.config.engine.device)
         if data is None:
             images = _images_of(run, progress)
         else:
@@ -166,13 +215,21 @@ def evaluate(
     return {**facts, **scored.scores.to_json()}
 
 
-def load_run(path: str | Path, device: str | None = None) -> Predictor:
+def load_run(
+    path: str | Path, device: str | None = None, *, model: str | None = None, accept_changed_code: bool = False
+) -> Predictor:
     """The predictor of a run: ``load_run("runs/lamps").predict("lamp.jpg").label``.
 
+    Args:
+        path: the run.
+        device: where to run; by default the first CUDA device, else the processor.
+        model: ``file.py:factory`` again, where that built the network; a run folder never causes code to be loaded.
+        accept_changed_code: take the file though it is not what it was in training.
+
     Raises:
-        RunError: no run there, or weights that training did not write.
+        RunError: no run there, weights that training did not write, or a ``model`` that is missing or another.
     """
-    return predictor_from_run(run_path(str(path)), device)
+    return predictor_from_run(run_path(str(path)), device, model=model, accept_changed_code=accept_changed_code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,27 +283,74 @@ def list_models() -> list[dict[str, Any]]:
     return rows
 
 
-def write_report(path: str | Path, *, with_images: bool = True, progress: Progress = SILENT) -> Path:
+def write_report(
+    path: str | Path,
+    *,
+    with_images: bool = True,
+    model: str | None = None,
+    accept_changed_code: bool = False,
+    progress: Progress = SILENT,
+) -> Path:
     """Write a run's ``report.html`` again; without images it shows nothing of the user's pictures.
+
+    Where ``file.py:factory`` built the network, ``model`` names it again; see ``load_run``.
 
     Raises:
         RunError: no finished run there.
     """
     run = Run.open(run_path(str(path)))
     with recorded_threads(run.config.engine):
-        predictor = predictor_from_run(run.path)
+        network = network_from_run(run, model=model, accept_changed_code=accept_changed_code)
+        predictor = predictor_of(run, network)
         images = _images_of(run, progress)
         scored = [_score_split(predictor, images, name, progress) for name in _scored_splits(images)]
-        return page.write_report(run, network_from_run(run), predictor.preprocess, scored, with_images=with_images)
+        return page.write_report(run, network.cpu(), predictor.preprocess, scored, with_images=with_images)
 
 
-def _train_to_end(run: Run, images: ImageSet, progress: Progress, stop: StopContext | None) -> Run:
+def export(path: str | Path, *, format: str = "timm", out: str | Path | None = None) -> TimmFolder:
+    """Write a run's network for another program, verified to give the same logits before it is kept.
+
+    Args:
+        path: the run, which is complete.
+        format: ``timm``: a folder for ``timm.create_model("local-dir:DIR", pretrained=True)``.
+        out: the new folder; by default ``exports/FORMAT`` in the run.
+
+    Raises:
+        UserError: no such run, format or counterpart of the network, or ``out`` exists.
+        VerificationError: what was written scores otherwise; it is not kept.
+    """
+    if format != "timm":
+        raise ConfigError(f"there is no export format {format!r}; --format timm writes a folder that timm loads.")
+    run = Run.open(run_path(str(path)))
+    timm_architecture(run.manifest["model"]["name"])  # before anything is built
+    with recorded_threads(run.config.engine):
+        network = network_from_run(run)
+        return export_timm(run, network, predictor_of(run, network, "cpu"), Path(out or run.path / "exports" / format))
+
+
+def convert(source: str | Path, out: str | Path | None = None, *, seconds: int = 300) -> Conversion:
+    """Make a ``.safetensors`` file of the weights in a pickle of torch (.pth, .pt, .bin, .ckpt); runs no code of it.
+
+    Args:
+        source: the pickle.
+        out: the new file; by default the same name in ``.safetensors``, in the current folder.
+        seconds: after which the attempt ends.
+
+    Raises:
+        UserError: no such file, one that holds code or is damaged, or ``out`` exists; nothing is written.
+    """
+    source = Path(source)
+    return convert_weights(source, Path(out or f"{source.stem}.safetensors"), seconds=seconds)
+
+
+def _train_to_end(run: Run, network: nn.Module, images: ImageSet, progress: Progress, stop: StopContext | None) -> Run:
     started = time.monotonic()
     with stop or nullcontext(lambda: None) as stop_request:
-        fit(run, images, progress=progress, stop=stop_request)
+        fit(run, network, images, progress=progress, stop=stop_request)
     seconds = time.monotonic() - started
     with recorded_threads(run.config.engine):
-        predictor = predictor_from_run(run.path, run.config.engine.device)
+        load_weights(network, run.verified_weights())  # the best, in place of the last
+        predictor = predictor_of(run, network, run.config.engine.device)
         scored = [_score_split(predictor, images, name, progress) for name in _scored_splits(images)]
         _write_golden(run, predictor, images)
         for part in scored:
@@ -255,7 +359,7 @@ def _train_to_end(run: Run, images: ImageSet, progress: Progress, stop: StopCont
         seconds += run.manifest.get("seconds", 0.0)
         run.update_manifest(scores=scores, seconds=round(seconds, 1))
         complete = Run(run.path, {**run.manifest, "status": "complete"})  # what the page says once it is there
-        page.write_report(complete, network_from_run(run), predictor.preprocess, scored)
+        page.write_report(complete, network.cpu(), predictor.preprocess, scored)
     run.update_manifest(status="complete")
     return run
 
@@ -263,9 +367,13 @@ def _train_to_end(run: Run, images: ImageSet, progress: Progress, stop: StopCont
 def _settings(config: Config | Path | str | None, data: str | Path, settings: Mapping[str, Any]) -> Config:
     """Defaults, then the file, then single settings."""
     asked = config if isinstance(config, Config) else Config.from_file(Path(config)) if config is not None else Config()
+    if not isinstance(config, Config) and settings.get("model") is None:
+        refuse_factory(asked.model.name, config)
     short = {
         "model": "model.name",
         "epochs": "training.epochs",
+        "weights": "model.weights",
+        "freeze": "training.freeze",
         "device": "engine.device",
         "precision": "engine.precision",
     }
@@ -273,6 +381,7 @@ def _settings(config: Config | Path | str | None, data: str | Path, settings: Ma
     located = str(Path(data).resolve()) if Path(data).exists() else str(data)
     for name, value in {**settings, "data.source": located}.items():
         if value is not None:
+            value = str(value) if isinstance(value, Path) else value
             section, dot, key = short.get(name, name).partition(".")
             asked = asked.updated({section: {key: value}} if dot else {section: value})
     return asked
@@ -290,6 +399,7 @@ def _prepare(source: Source, asked: Config, progress: Progress) -> ImageSet:
         image_size=data.image_size,
         channels=data.channels,
         fit=data.fit,
+        crop_fraction=data.crop_fraction,
         interpolation=data.interpolation,
         model_input=architecture.input[1:] if architecture and architecture.largest_side else None,
     )
@@ -300,7 +410,7 @@ def _prepare(source: Source, asked: Config, progress: Progress) -> ImageSet:
             in_channels=preprocess.channels,
             image_size=(preprocess.height, preprocess.width),
         )
-    return prepare(
+    images = prepare(
         source,
         preprocess=preprocess,
         val_fraction=data.val_fraction,
@@ -309,13 +419,44 @@ def _prepare(source: Source, asked: Config, progress: Progress) -> ImageSet:
         skip_broken=data.skip_broken,
         progress=progress,
     )
+    return dataclasses.replace(images, preprocess=_with_asked_statistics(images.preprocess, data))
+
+
+def _with_asked_statistics(measured: Preprocess, data: DataConfig) -> Preprocess:
+    """Mean and deviation as they were asked for, one number serving all channels, else as they were measured."""
+    asked = [values * measured.channels if values and len(values) == 1 else values for values in (data.mean, data.std)]
+    return measured.with_statistics(asked[0] or measured.mean, asked[1] or measured.std)
+
+
+def _asked_weights(asked: Config, progress: Progress) -> WeightFile | None:
+    if asked.model.weights is None:
+        return None
+    file = with_asked_statistics(open_weights(asked.model.weights), asked.data)
+    progress.say(f"preprocessing of the weights: {file.origin}")
+    return file
+
+
+def _with_what_weights_need(asked: Config, file: WeightFile) -> Config:
+    """The contract, and the network where none is named, that belong to a weight file."""
+    data = with_contract_of(settled(file.preprocessing), asked.data, sees_colours=sees_colours(file))
+    name = asked.model.name or architecture_of(file)
+    model = dataclasses.replace(asked.model, name=name, weights=str(file.path.resolve()))
+    return dataclasses.replace(asked, data=data, model=model)
 
 
 def _with_contract_and_model(config: Config, images: ImageSet) -> Config:
     contract = images.preprocess
     size = (contract.height, contract.width)
-    data = dataclasses.replace(config.data, image_size=size, channels=contract.channels, fit=contract.fit)
-    return dataclasses.replace(config, data=data, model=ModelConfig(name=config.model.name or default_pattern(size)))
+    data = dataclasses.replace(
+        config.data,
+        image_size=size,
+        channels=contract.channels,
+        fit=contract.fit,
+        crop_fraction=contract.crop_fraction,
+        interpolation=contract.interpolation,
+    )
+    model = dataclasses.replace(config.model, name=config.model.name or default_pattern(size))
+    return dataclasses.replace(config, data=data, model=model)
 
 
 def _with_engine(config: Config, network: nn.Module, images: ImageSet, progress: Progress) -> Config:
@@ -339,11 +480,11 @@ def _network_arguments(config: Config, images: ImageSet) -> dict[str, Any]:
     }
 
 
-def _manifest(config: Config, images: ImageSet, num_parameters: int) -> dict[str, Any]:
+def _manifest(config: Config, images: ImageSet, num_parameters: int, head: str | None) -> dict[str, Any]:
     arguments = _network_arguments(config, images)
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": _versions(),
+        "versions": _versions(arguments["model"]),
         "device": config.engine.device,
         "seed": config.seed,
         "data": {
@@ -357,7 +498,8 @@ def _manifest(config: Config, images: ImageSet, num_parameters: int) -> dict[str
         "classes": list(images.classes),
         "preprocessing": images.preprocess.to_dict(),
         "model": {
-            "name": arguments["model"],
+            **describe(arguments["model"]),
+            "head": head,
             "arguments": {
                 "num_classes": arguments["num_classes"],
                 "in_channels": arguments["in_channels"],
@@ -376,8 +518,8 @@ def _run_bytes(num_parameters: int, num_images: int) -> int:
     return 4 * num_parameters * copies + 300 * num_images + 2 * 2**20
 
 
-def _versions() -> dict[str, str]:
-    packages = ("vitreous", "torch", "numpy", "pillow", "safetensors", "scikit-learn")
+def _versions(model: str) -> dict[str, str]:
+    packages = ["vitreous", "torch", "numpy", "pillow", "safetensors", "scikit-learn", *["timm"] * is_timm(model)]
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
@@ -495,6 +637,24 @@ def _write_golden(run: Run, predictor: Predictor, images: ImageSet) -> None:
         label = images.classes[int(images.labels[number])]
         expected.append({"file": name, "class": label, "logits": logits.tolist()})
     storage.write_json(folder / "expected.json", expected)
+
+
+def _adopt_again(run: Run, network: nn.Module) -> None:
+    """The foreign weights that the run began with, where it was stopped before the first checkpoint.
+
+    Raises:
+        RunError: the file is not what it was.
+    """
+    begun = run.manifest.get("initial_weights")
+    if not begun or load_newest_checkpoint(run.checkpoints_path)[0] is not None:
+        return
+    file = open_weights(settled(run.config.model.weights))
+    if file.sha256 != begun["sha256"]:
+        raise RunError(
+            f"{file.path} is not what {run.path} began with: SHA-256 {file.sha256[:12]}…, not {begun['sha256'][:12]}…."
+        )
+    file = dataclasses.replace(file, preprocessing=WeightPreprocessing(**begun["preprocessing"]))
+    adopt(network, file, head=run.manifest["model"]["head"], classes=run.classes)
 
 
 def _mend_weights(run: Run, progress: Progress) -> None:

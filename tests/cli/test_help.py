@@ -7,7 +7,7 @@ import pytest
 
 from vitreous.cli import app, run_command
 
-COMMANDS = ("train", "resume", "evaluate", "predict", "report", "models", "runs", "cache")
+COMMANDS = ("train", "resume", "evaluate", "predict", "report", "export", "models", "runs", "convert", "cache")
 
 
 def run_python(code):
@@ -73,7 +73,7 @@ def test_the_commands_are_those_of_the_list():
         (["trian", "x"], "train"),
         (["train"], "data"),
         (["train", "digits", "--epochs", "many"], "--epochs"),
-        (["train", "digits", "--epochs", "0"], "at least 1"),
+        (["train", "digits", "--epochs", "0"], "needs weights"),
         (["train", "digits", "--set", "training.epoch=1"], "training.epochs"),
         (["train", "no/such/folder"], "no/such/folder"),
         (["train", "digits", "--model", "lenet6"], "lenet5"),
@@ -84,6 +84,10 @@ def test_the_commands_are_those_of_the_list():
         (["predict", "absent", "--files-from", "absent.txt"], "absent.txt"),
         (["resume", "absent"], "not a run folder"),
         (["report", "absent"], "not a run folder"),
+        (["export", "absent", "--format", "timm"], "not a run folder"),
+        (["export", "absent", "--format", "onnx"], "--format timm"),
+        (["export", "absent"], "--format"),
+        (["convert", "absent.pth"], "does not exist"),
     ],
 )
 def test_a_wrong_command_line_is_one_clear_sentence_and_exit_2(arguments, words, tmp_path, monkeypatch, capsys):

@@ -4,6 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
+from vitreous.cli.options import AcceptChangedCode, Factory
+
 EXAMPLE = "vitreous evaluate runs/lamps --split test"
 
 
@@ -13,6 +15,8 @@ def command(
     split: Annotated[str | None, typer.Option(help="train, val or test; by default test where there is one.")] = None,
     skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave unreadable images out.")] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.")] = None,
+    model: Factory = None,
+    accept_changed_code: AcceptChangedCode = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Score a run, with confidence intervals."""
@@ -20,7 +24,14 @@ def command(
     from vitreous.cli.console import console_progress, print_json
 
     scores = workflow.evaluate(
-        run, data, split=split, skip_broken=skip_broken, device=device, progress=console_progress()
+        run,
+        data,
+        split=split,
+        skip_broken=skip_broken,
+        device=device,
+        model=model,
+        accept_changed_code=accept_changed_code,
+        progress=console_progress(),
     )
     if as_json:
         print_json(scores)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vitreous.cli.options import AcceptChangedCode, Factory
 from vitreous.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ def command(
         str | None, typer.Option(metavar="FILE", help="A list of paths, one a line; - reads it from stdin.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.")] = None,
+    model: Factory = None,
+    accept_changed_code: AcceptChangedCode = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print a CSV table.")] = False,
 ) -> int:
@@ -39,7 +42,7 @@ def command(
     from vitreous import workflow
     from vitreous.run import Run
 
-    predictor = workflow.load_run(run, device)
+    predictor = workflow.load_run(run, device, model=model, accept_changed_code=accept_changed_code)
     answers = workflow.predict(predictor, ((path, _image(path)) for path in listed))
     if as_csv:
         return _print_csv(predictor.classes, answers)

@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from vitreous.cli.options import AcceptChangedCode, Factory
+
 EXAMPLE = "vitreous report runs/lamps --no-images"
 
 
@@ -12,9 +14,18 @@ def command(
     no_images: Annotated[
         bool, typer.Option("--no-images", help="Show none of the pictures, to share the page.")
     ] = False,
+    model: Factory = None,
+    accept_changed_code: AcceptChangedCode = False,
 ) -> None:
     """Write a run's report.html again."""
     from vitreous import workflow
     from vitreous.cli.console import console_progress
 
-    print(workflow.write_report(run, with_images=not no_images, progress=console_progress()))
+    page = workflow.write_report(
+        run,
+        with_images=not no_images,
+        model=model,
+        accept_changed_code=accept_changed_code,
+        progress=console_progress(),
+    )
+    print(page)

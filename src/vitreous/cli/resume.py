@@ -4,14 +4,27 @@ from typing import Annotated
 
 import typer
 
+from vitreous.cli.options import AcceptChangedCode, Factory
+
 EXAMPLE = "vitreous resume runs/lamps"
 
 
-def command(run: Annotated[str, typer.Argument(help="The run folder that was stopped.")]) -> None:
+def command(
+    run: Annotated[str, typer.Argument(help="The run folder that was stopped.")],
+    model: Factory = None,
+    accept_changed_code: AcceptChangedCode = False,
+) -> None:
     """Go on with a run that was stopped, to the same bits."""
     from vitreous import workflow
     from vitreous.cli.console import console_progress
     from vitreous.cli.signals import stop_on_signals
     from vitreous.cli.train import print_outcome
 
-    print_outcome(workflow.resume(run, progress=console_progress(), stop=stop_on_signals()))
+    resumed = workflow.resume(
+        run,
+        model=model,
+        accept_changed_code=accept_changed_code,
+        progress=console_progress(),
+        stop=stop_on_signals(),
+    )
+    print_outcome(resumed)

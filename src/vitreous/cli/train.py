@@ -19,13 +19,26 @@ def command(
         ),
     ],
     model: Annotated[
-        str | None, typer.Option(help="A name from `vitreous models`, or a pattern: 'conv16 pool conv32 gap fc'.")
+        str | None,
+        typer.Option(
+            help="A name from `vitreous models`, a pattern ('conv16 pool conv32 gap fc'), timm:NAME, or file.py:factory."
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Start from these: a .safetensors file, a folder of timm or Hugging Face, or a run."),
+    ] = None,
+    freeze: Annotated[
+        str | None,
+        typer.Option(metavar="WHAT", help="Keep of them: backbone (all but the head), or all up to the layer named."),
     ] = None,
     run: Annotated[str | None, typer.Option(help="The run folder: a path, or a name below runs/.")] = None,
     config: Annotated[
         Path | None, typer.Option(help="A TOML file of settings, e.g. another run's config.toml.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the training images; with --weights 0 fits the head alone.")
+    ] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the network's input, in pixels.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of split, weights, order and augmentation; 0 by default.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.")] = None,
@@ -40,8 +53,12 @@ def command(
     from vitreous.cli.console import console_progress, print_json
     from vitreous.cli.signals import stop_on_signals
     from vitreous.config import Config
+    from vitreous.models.foreign import refuse_factory
 
-    asked = (Config.from_file(config) if config else Config()).override(settings or ())
+    asked = Config.from_file(config) if config else Config()
+    if model is None:
+        refuse_factory(asked.model.name, config)
+    asked = asked.override(settings or ())
 
     from vitreous import workflow
 
@@ -52,6 +69,8 @@ def command(
         progress=console_progress(),
         stop=stop_on_signals(),
         model=model,
+        weights=weights,
+        freeze=freeze,
         epochs=epochs,
         image_size=image_size,
         seed=seed,

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from vitreous.data.preprocess import Preprocess
 from vitreous.errors import DecodeError
 
-BATCH_SIZE = 256  # fixed, because the batch's size may change the last bit of a logit
+_LARGEST_BATCH = 256
+_PIXELS_AT_ONCE = 2**21  # 32 images of 224 x 224: their activations stay in the hundreds of MiB
 
 Image = Path | bytes | NDArray[np.uint8]
 
@@ -23,7 +24,7 @@ class Backend(Protocol):
     """What runs the network: one implementation a file, imported where it is used."""
 
     def logits(self, pixels_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """N,K logits of pixels that the contract made; N is at most ``BATCH_SIZE``."""
+        """N,K logits of pixels that the contract made; N is at most the predictor's batch size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +53,14 @@ class Predictor:
         self.preprocess = preprocess
         self.classes = tuple(classes)
         self.temperature = temperature
+        self.batch_size = _batch_size(preprocess)
 
     def logits(self, pixels_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """N,K logits of any number of prepared images, in batches of one fixed size."""
         if len(pixels_NHWC) == 0:
             return np.zeros((0, len(self.classes)), np.float32)
-        starts = range(0, len(pixels_NHWC), BATCH_SIZE)
-        return np.concatenate([self.backend.logits(pixels_NHWC[start : start + BATCH_SIZE]) for start in starts])
+        starts = range(0, len(pixels_NHWC), self.batch_size)
+        return np.concatenate([self.backend.logits(pixels_NHWC[start : start + self.batch_size]) for start in starts])
 
     def probabilities(self, logits_NK: NDArray[np.float32]) -> NDArray[np.float64]:
         """Softmax of logits over the temperature: N,K, rows sum to 1."""
@@ -80,7 +82,7 @@ class Predictor:
         waiting: list[Image] = []
         for image in images:
             waiting.append(image)
-            if len(waiting) == BATCH_SIZE:
+            if len(waiting) == self.batch_size:
                 yield from self._answer(waiting)
                 waiting = []
         yield from self._answer(waiting)
@@ -102,6 +104,12 @@ class Predictor:
     def _prediction(self, probabilities_K: NDArray[np.float64]) -> Prediction:
         best = int(probabilities_K.argmax())
         return Prediction(self.classes[best], float(probabilities_K[best]), tuple(probabilities_K.tolist()))
+
+
+def _batch_size(preprocess: Preprocess) -> int:
+    """Fixed by the contract, because the batch's size may change the last bit of a logit; a power of two."""
+    affordable = max(1, _PIXELS_AT_ONCE // (preprocess.height * preprocess.width))
+    return int(min(_LARGEST_BATCH, 2 ** (affordable.bit_length() - 1)))
 
 
 def softmax(logits_NK: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -37,16 +37,28 @@ def network_input(pixels_NHWC: Tensor, preprocess: Preprocess) -> Tensor:
     return ((pixels_NHWC.float() - mean_C) / std_C).permute(0, 3, 1, 2)
 
 
-def predictor_from_run(path: Path, device: str | None = None) -> Predictor:
+def predictor_from_run(
+    path: Path, device: str | None = None, *, model: str | None = None, accept_changed_code: bool = False
+) -> Predictor:
     """The predictor of a finished run: its network, its preprocessing, its classes.
+
+    Args:
+        path: the run folder.
+        device: where to run; without a name the first CUDA device, else the processor.
+        model, accept_changed_code: see ``vitreous.weights.network_from_run``.
 
     Raises:
         RunError: no run there, no weights yet, or weights that training did not write.
     """
     run = Run.open(path)
+    network = network_from_run(run, model=model, accept_changed_code=accept_changed_code)
+    return predictor_of(run, network, device)
+
+
+def predictor_of(run: Run, network: nn.Module, device: str | None = None) -> Predictor:
+    """The predictor of a run whose network, with its weights, is there already; it is moved to the device."""
     preprocess = Preprocess.from_dict(run.manifest["preprocessing"])
-    backend = TorchBackend(network_from_run(run), preprocess, choose_device(device))
-    return Predictor(backend, preprocess, run.classes)
+    return Predictor(TorchBackend(network, preprocess, choose_device(device)), preprocess, run.classes)
 
 
 def choose_device(name: str | None) -> torch.device:

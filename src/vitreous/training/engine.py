@@ -90,5 +90,6 @@ def _gradient(network: nn.Module, images: Tensor, labels: Tensor, precision: str
     network.zero_grad()
     with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
         torch.manual_seed(0)  # the same dropout in both precisions
-        batch_loss(network, images, labels, precision=precision, label_smoothing=0.0).backward()  # type: ignore[no-untyped-call]
+        loss = batch_loss(network, images, labels, precision=precision, label_smoothing=0.0, class_weights_K=None)
+        loss.backward()  # type: ignore[no-untyped-call]
     return torch.cat([each.grad.flatten().float() for each in network.parameters() if each.grad is not None]).cpu()

@@ -5,6 +5,7 @@ three numbers, and a run that was stopped goes on to the same bits.
 """
 
 import copy
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -12,7 +13,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from vitreous import storage
 from vitreous.augmentation import Augmentation
@@ -28,10 +30,12 @@ from vitreous.progress import SILENT, Progress, Task
 from vitreous.run import Run
 from vitreous.training.ema import Average
 from vitreous.training.engine import lay_out, recorded_threads
+from vitreous.training.finetune import freeze, set_training_mode
+from vitreous.training.head import backbone_features, fit_head
 from vitreous.training.optim import make_optimizer, optimizer_tensors, restore_optimizer, set_rate
 from vitreous.training.schedule import rate_at
 from vitreous.training.step import train_step
-from vitreous.weights import network_from_manifest, publish_weights
+from vitreous.weights import publish_weights
 
 StopRequest = Callable[[], int | None]  # the number of the signal that asks to stop, if one came
 
@@ -40,34 +44,44 @@ StopRequest = Callable[[], int | None]  # the number of the signal that asks to 
 class Place:
     """Where the run stands; all of the state that is not a tensor."""
 
-    epoch: int = 0  # the one that is under way, from 0
+    epoch: int = 0  # that are done
     step: int = 0  # optimizer steps done in all
     steps_in_epoch: int = 0  # of them in this epoch
     loss_sum: float = 0.0  # of them in this epoch
-    best_epoch: int = -1
-    best_accuracy: float = -1.0
+    best_epoch: int = 0  # after how many epochs; 0 is the head that was fitted before the first
+    best_accuracy: float = -1.0  # below 0 until there is a score
     best_loss: float = float("inf")
 
     def to_json(self) -> dict[str, Any]:
         """JSON has no infinity, so the best score is absent until there is one."""
         values = asdict(self)
-        return values if self.best_epoch >= 0 else {key: value for key, value in values.items() if "best" not in key}
+        return values if self.best_accuracy >= 0 else {key: value for key, value in values.items() if "best" not in key}
 
 
-def fit(run: Run, images: ImageSet, *, progress: Progress = SILENT, stop: StopRequest = lambda: None) -> None:
+def fit(
+    run: Run,
+    network: nn.Module,
+    images: ImageSet,
+    *,
+    progress: Progress = SILENT,
+    stop: StopRequest = lambda: None,
+) -> None:
     """Train the run's network on the ``train`` part of ``images``, choosing the best epoch on ``val``.
 
-    Starts from the newest whole checkpoint where there is one. At the end the run holds the best weights.
+    Starts from the newest whole checkpoint where there is one, else from the weights that ``network`` has. At the end
+    the run holds the best weights.
 
     Raises:
         Interrupted: a signal came; the state is saved, and the best weights so far are the run's.
         MachineError: the loss is no longer finite, the disk is full, or another process trains this run.
     """
     with storage.lock(run.path / ".lock", wait_seconds=0), recorded_threads(run.config.engine), torch.random.fork_rng():
-        trainer = Trainer(run, images, progress)
-        trainer.restore()
+        trainer = Trainer(run, network, images, progress)
+        is_begun = trainer.restore()
         run.update_manifest(status="running")
         try:
+            if not is_begun:
+                trainer.begin(stop)
             trainer.train(stop)
         except Interrupted:
             run.update_manifest(status="interrupted")
@@ -99,29 +113,93 @@ def restore_weights(run: Run) -> bool:
 class Trainer:
     """One run under way: the network, its optimizer, and the place in the schedule."""
 
-    def __init__(self, run: Run, images: ImageSet, progress: Progress) -> None:
+    def __init__(self, run: Run, network: nn.Module, images: ImageSet, progress: Progress) -> None:
         config = run.config
-        self.run, self.config, self.progress = run, config, progress
+        self.run, self.config, self.images, self.progress = run, config, images, progress
         self.device = torch.device(settled(config.engine.device))
         self.preprocess = images.preprocess
-        network = network_from_manifest(run.manifest).to(self.device)
-        self.network = lay_out(network, settled(config.engine.channels_last)).train()
+        self.network = lay_out(network.to(self.device), settled(config.engine.channels_last))
+        freeze(self.network, settled(config.training.freeze), run.manifest["model"].get("head"))
+        set_training_mode(self.network, settled(config.training.batch_norm))
         self.optimizer = make_optimizer(self.network, config.training)
-        self.average = Average(self.network, config.training.ema_decay)
+        self.average = Average(self.network, settled(config.training.ema_decay))
         self.predictor = Predictor(
             TorchBackend(self.average.network, self.preprocess, self.device), self.preprocess, images.classes
         )
-        self.augmentation = Augmentation(settled(config.augmentation.flip), settled(config.augmentation.shift_px))
+        varied = config.augmentation
+        self.augmentation = Augmentation(
+            settled(varied.flip), settled(varied.shift_px), settled(varied.zoom), settled(varied.light)
+        )
         self.pixels_MHWC = torch.from_numpy(images.pixels)
         self.labels_M = torch.from_numpy(images.labels)
         self.train_indices = images.indices("train")
-        val_indices = images.indices("val")
-        self.val_pixels, self.val_labels = images.pixels[val_indices], images.labels[val_indices]
+        self.val_indices = images.indices("val")
+        self.val_pixels, self.val_labels = images.pixels[self.val_indices], images.labels[self.val_indices]
+        self.class_weights_K = self._class_weights(len(images.classes))
         self.batch_size = min(settled(config.training.batch_size), len(self.train_indices))
         self.num_batches = len(self.train_indices) // self.batch_size  # the rest waits for another epoch's order
         self.num_epochs = settled(config.training.epochs)
         self.place = Place()
         self.best: dict[str, Tensor] = {}
+
+    def begin(self, stop: StopRequest) -> None:
+        """Before the first step: where the head is to be fitted on the frozen rest's features, do so, and score it."""
+        if not (self.run.manifest.get("initial_weights") or {}).get("fits_head"):
+            return
+        started = time.perf_counter()
+        features_ND, labels_N = self._features(stop)
+        num_train = len(self.train_indices)
+        fitted = fit_head(
+            features_ND[:num_train],
+            labels_N[:num_train],
+            features_ND[num_train:],
+            labels_N[num_train:],
+            torch.ones(len(self.predictor.classes)) if self.class_weights_K is None else self.class_weights_K.cpu(),
+        )
+        with torch.no_grad():
+            for network in (self.average.network, self.network):
+                head = self._head_of(network)
+                head.weight.copy_(fitted.weight_KD)
+                head.bias.copy_(fitted.bias_K)
+        self._score(fitted.train_loss, time.perf_counter() - started, len(features_ND))
+        self._save()
+
+    def _features(self, stop: StopRequest) -> tuple[Tensor, Tensor]:
+        """What the head is shown of the training and then the validation images, and their labels."""
+        index_N = np.concatenate([self.train_indices, self.val_indices])
+
+        def check() -> None:
+            if (signal_number := stop()) is not None:
+                raise Interrupted(
+                    f"stopped before the first step; begin again with: vitreous resume {self.run.path}", signal_number
+                )
+
+        features_ND = backbone_features(
+            self.predictor,
+            self._head_of(self.average.network),
+            self.pixels_MHWC.numpy(),
+            index_N,
+            key=self._features_key(index_N),
+            progress=self.progress,
+            before_batch=check,
+        )
+        return features_ND, self.labels_M[index_N]
+
+    def _features_key(self, index_N: NDArray[np.int64]) -> str:
+        model, engine = self.run.manifest["model"], self.config.engine
+        deciding = {
+            "weights": self.run.manifest["initial_weights"]["sha256"],
+            "network": [model["name"], model.get("source_sha256"), model["head"]],
+            "preprocess": [self.preprocess.pixel_key(), self.preprocess.mean, self.preprocess.std],
+            "images": [self.images.hashes[number] for number in index_N],
+            "machine": [self.run.manifest["versions"], engine.device, engine.threads],
+        }
+        return storage.sha256_bytes(json.dumps(deciding, sort_keys=True).encode())
+
+    def _head_of(self, network: nn.Module) -> nn.Linear:
+        head = network.get_submodule(self.run.manifest["model"]["head"])
+        assert isinstance(head, nn.Linear), "only such a head is fitted"
+        return head
 
     def train(self, stop: StopRequest) -> None:
         """Go on from the place where the run stands to its end."""
@@ -130,11 +208,10 @@ class Trainer:
             while self.place.epoch < self.num_epochs and not self._is_patience_over():
                 started, first = time.perf_counter(), self.place.steps_in_epoch
                 self._train_epoch(stop, task)
-                seconds = time.perf_counter() - started
-                self._finish_epoch(seconds, (self.num_batches - first) * self.batch_size / seconds)
+                self._finish_epoch(time.perf_counter() - started, (self.num_batches - first) * self.batch_size)
         publish_weights(self.run, self.best, _best_facts(self.place.to_json()))
 
-    def restore(self) -> None:
+    def restore(self) -> bool:
         """Take up the newest whole checkpoint, if there is one; say which are damaged."""
         checkpoint, problems = load_newest_checkpoint(self.run.checkpoints_path)
         for problem in problems:
@@ -145,7 +222,8 @@ class Trainer:
             restore_optimizer(self.optimizer, _part(checkpoint.tensors, "optimizer"))
             self.best = _part(checkpoint.tensors, "best")
             self.place = Place(**checkpoint.progress)
-        self.run.rewind_metrics(self.place.epoch)
+        self.run.rewind_metrics(self.place.epoch if checkpoint else -1)
+        return checkpoint is not None
 
     def _train_epoch(self, stop: StopRequest, task: Task) -> None:
         place, training = self.place, self.config.training
@@ -175,6 +253,7 @@ class Trainer:
                 self.optimizer,
                 precision=settled(self.config.engine.precision),
                 label_smoothing=settled(training.label_smoothing),
+                class_weights_K=self.class_weights_K,
                 clip_norm=training.clip_norm,
             )
             self.average.follow(place.step)
@@ -183,15 +262,22 @@ class Trainer:
             task.advance(self.batch_size, f"epoch {place.epoch + 1}/{self.num_epochs}")
         place.loss_sum = float(losses)
 
-    def _finish_epoch(self, seconds: float, images_per_second: float) -> None:
+    def _finish_epoch(self, seconds: float, num_images: int) -> None:
         place = self.place
-        train_loss = place.loss_sum / self.num_batches
         self.average.settle()
+        place.epoch += 1
+        self._score(place.loss_sum / self.num_batches, seconds, num_images)
+        place.steps_in_epoch, place.loss_sum = 0, 0.0
+        self._save()
+
+    def _score(self, train_loss: float, seconds: float, num_images: int) -> None:
+        """Score the network on ``val`` after ``place.epoch`` epochs, keep it if it is the best, and tell."""
+        place = self.place
         logits_NK = self.predictor.logits(self.val_pixels)
         if not (np.isfinite(train_loss) and np.isfinite(logits_NK).all()):
             rate = settled(self.config.training.learning_rate)
             raise MachineError(
-                f"the numbers are no longer finite in epoch {place.epoch + 1}: training.learning_rate = {rate} is too "
+                f"the numbers are no longer finite in epoch {place.epoch}: training.learning_rate = {rate} is too "
                 f"high, try --set training.learning_rate={rate / 4:g}. The state before this epoch is kept."
             )
         val_accuracy, val_loss = accuracy(logits_NK, self.val_labels), log_loss(logits_NK, self.val_labels)
@@ -201,25 +287,31 @@ class Trainer:
             self.best = copy.deepcopy(self.average.network.state_dict())
         self.run.append_metrics(
             {
-                "epoch": place.epoch + 1,
+                "epoch": place.epoch,
                 "step": place.step,
                 "train_loss": train_loss,
                 "val_loss": val_loss,
                 "val_accuracy": val_accuracy,
                 "seconds": round(seconds, 3),
-                "images_per_second": round(images_per_second, 1),
+                "images_per_second": round(num_images / seconds, 1),
             }
         )
+        what = f"epoch {place.epoch}/{self.num_epochs}" if place.epoch else "new head on frozen features"
         self.progress.say(
-            f"epoch {place.epoch + 1}/{self.num_epochs}: train loss {train_loss:.4f}, val loss {val_loss:.4f}, "
-            f"val accuracy {val_accuracy:.2%}{' (best)' if is_best else ''}, {images_per_second:,.0f} images/s"
+            f"{what}: train loss {train_loss:.4f}, val loss {val_loss:.4f}, "
+            f"val accuracy {val_accuracy:.2%}{' (best)' if is_best else ''}, {num_images / seconds:,.0f} images/s"
         )
-        place.epoch, place.steps_in_epoch, place.loss_sum = place.epoch + 1, 0, 0.0
-        self._save()
+
+    def _class_weights(self, num_classes: int) -> Tensor | None:
+        """Such that every class counts the same in all; their mean over the training images is 1."""
+        if self.config.training.class_weights != "balanced":
+            return None
+        counts_K = torch.bincount(self.labels_M[self.train_indices], minlength=num_classes)
+        return (len(self.train_indices) / (num_classes * counts_K.clamp_min(1).float())).to(self.device)
 
     def _is_patience_over(self) -> bool:
-        patience = self.config.training.patience
-        return 0 < patience <= self.place.epoch - 1 - self.place.best_epoch
+        patience = settled(self.config.training.patience)
+        return 0 < patience <= self.place.epoch - self.place.best_epoch
 
     def _save(self) -> None:
         parts: dict[str, Mapping[str, Tensor]] = {
@@ -249,7 +341,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 def _best_facts(progress: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "epoch": progress["best_epoch"] + 1,
+        "epoch": progress["best_epoch"],
         "val_accuracy": progress["best_accuracy"],
         "val_loss": progress["best_loss"],
     }

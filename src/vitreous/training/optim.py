@@ -8,15 +8,22 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from vitreous.config import TrainingConfig, settled
+from vitreous.training.finetune import layer_shares
 
 
 def make_optimizer(network: nn.Module, config: TrainingConfig) -> Optimizer:
-    """SGD with Nesterov's momentum, or AdamW; filters and matrices decay, biases and norms do not (He et al. 2018)."""
+    """SGD with Nesterov's momentum, or AdamW; filters and matrices decay, biases and norms do not (He et al. 2018).
+
+    Parameters that need no gradient are left out; each group knows its ``share`` of the learning rate.
+    """
     rate, decay = settled(config.learning_rate), settled(config.weight_decay)
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    members: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for parameter, share in layer_shares(network, settled(config.layer_decay)).items():
+        if parameter.requires_grad:
+            members.setdefault((decay if parameter.ndim > 1 else 0.0, share), []).append(parameter)
     groups = [
-        {"params": [each for each in parameters if each.ndim > 1], "weight_decay": decay},
-        {"params": [each for each in parameters if each.ndim <= 1], "weight_decay": 0.0},
+        {"params": parameters, "weight_decay": weight_decay, "share": share}
+        for (weight_decay, share), parameters in members.items()
     ]
     if config.optimizer == "adamw":
         return AdamW(groups, lr=rate, betas=(config.momentum, 0.999), fused=True)
@@ -25,9 +32,9 @@ def make_optimizer(network: nn.Module, config: TrainingConfig) -> Optimizer:
 
 
 def set_rate(optimizer: Optimizer, rate: float) -> None:
-    """Use ``rate`` for every parameter from the next step on."""
+    """Use ``rate`` in the last layer, and its share in each other, from the next step on."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["share"]
 
 
 def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:

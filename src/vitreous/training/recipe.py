@@ -1,17 +1,24 @@
 """What to train when little was asked: network, augmentation and schedule, chosen from the data and said in a line.
 
-The figures were found on validation splits of Fashion-MNIST and of photographs of traffic lights, never on test images.
+The figures were found on validation splits of Fashion-MNIST, CIFAR-10 and photographs of traffic lights, never on test
+images.
 """
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from vitreous.config import AugmentationConfig, Config, TrainingConfig, settled
+from vitreous.errors import ConfigError
+
+_Settings = TypeVar("_Settings", TrainingConfig, AugmentationConfig)
 
 # The highest rate for batches of 256, by optimizer and by whether the network bears a high one.
 _RATES = {("sgd", True): 0.4, ("sgd", False): 0.02, ("adamw", True): 0.006, ("adamw", False): 0.001}
+_FINE_TUNING_RATES = {"sgd": 0.01, "adamw": 5e-4}  # for batches of 32, in the last layer
+_VARIED_FINE_TUNING = {"flip": False, "shift_px": 0, "zoom": 0.3, "light": 0.2}
 _SMALL_NETWORK = 200_000  # parameters: such a network rather learns too little than too much by heart
 
 
@@ -19,26 +26,56 @@ _SMALL_NETWORK = 200_000  # parameters: such a network rather learns too little 
 class Facts:
     """What the choice depends on."""
 
-    num_train: int
+    class_counts: tuple[int, ...]  # training images of each class
     image_size: tuple[int, int]
     num_parameters: int
     has_norm: bool  # batch norm somewhere: it is what lets a deep network bear a high rate
 
     @property
+    def num_train(self) -> int:
+        return sum(self.class_counts)
+
+    @property
     def is_small_network(self) -> bool:
         return self.num_parameters < _SMALL_NETWORK
+
+    @property
+    def is_imbalanced(self) -> bool:
+        return min(self.class_counts) * 3 < max(self.class_counts)
 
 
 def choose_recipe(asked: Config, facts: Facts) -> tuple[Config, str]:
     """Fill in every setting of the augmentation and the loop that was not asked for; returns a line on it."""
-    training = _choose_training(asked.training, facts)
-    augmentation = _choose_augmentation(asked.augmentation, facts, settled(training.epochs))
-    line = (
-        f"{training.epochs} epochs of {facts.num_train:,} images in batches of {training.batch_size}, "
-        f"{training.optimizer} at {training.learning_rate:g}, shift {augmentation.shift_px} px"
-        f"{', mirrored' if augmentation.flip else ''}"
-    )
-    return dataclasses.replace(asked, training=training, augmentation=augmentation), line
+    if asked.model.weights is None:
+        training = _fill(asked.training, _from_scratch(asked.training, facts))
+        varied = _varied_from_scratch(facts, settled(training.epochs))
+    else:
+        training = _fill(asked.training, _fine_tuning(asked.training, facts))
+        varied = _VARIED_FINE_TUNING
+    augmentation = _fill(asked.augmentation, varied)
+    longest_shift = min(facts.image_size) - 1
+    augmentation = dataclasses.replace(augmentation, shift_px=min(settled(augmentation.shift_px), longest_shift))
+    chosen = dataclasses.replace(asked, training=training, augmentation=augmentation)
+    return chosen, "; ".join(_told(chosen, facts))
+
+
+def refuse_without_weights(asked: Config) -> None:
+    """Refuse what only makes sense with given weights where none are given.
+
+    Raises:
+        ConfigError: something would be kept of random weights.
+    """
+    if asked.model.weights is not None:
+        return
+    training = asked.training
+    pointless = {
+        "training.freeze": training.freeze not in (None, "none"),
+        "training.batch_norm": training.batch_norm == "keep",
+        "training.epochs": training.epochs == 0,
+    }
+    if wanted := [name for name, is_asked in pointless.items() if is_asked]:
+        value = getattr(training, wanted[0].partition(".")[2])
+        raise ConfigError(f"{wanted[0]} = {value} needs weights worth keeping; name them with --weights.")
 
 
 def default_pattern(image_size: tuple[int, int]) -> str:
@@ -56,45 +93,110 @@ def default_pattern(image_size: tuple[int, int]) -> str:
     return " ".join([*stem, "conv64bn conv64bn pool conv128bn res[conv128bn conv128bn] pool conv256bn gmp fc"])
 
 
-def _choose_augmentation(asked: AugmentationConfig, facts: Facts, epochs: int) -> AugmentationConfig:
+def _from_scratch(asked: TrainingConfig, facts: Facts) -> dict[str, Any]:
+    small = facts.is_small_network
+    optimizer = asked.optimizer or ("sgd" if facts.has_norm and not small else "adamw")
+    batch_size = asked.batch_size or _batch_size(facts.num_train, largest=256 if small else 128)
+    highest_rate = _RATES[optimizer, facts.has_norm or small] * batch_size / 256  # linear scaling: Goyal et al. 2017
+    return {
+        "optimizer": optimizer,
+        "batch_size": batch_size,
+        "epochs": _epochs_from_scratch(facts, batch_size),
+        "learning_rate": highest_rate,
+        "weight_decay": {"sgd": 5e-4, "adamw": 0.01}[optimizer],
+        "label_smoothing": 0.0 if small else 0.1,
+        "ema_decay": 0.0,
+        "patience": 0,
+        "class_weights": _class_weights(facts),
+        "freeze": "none",
+        "layer_decay": 1.0,
+        "batch_norm": "update",
+    }
+
+
+def _fine_tuning(asked: TrainingConfig, facts: Facts) -> dict[str, Any]:
+    """The first layers see what every photograph has, so they move least; statistics of small batches are too noisy."""
+    optimizer = asked.optimizer or "adamw"
+    batch_size = asked.batch_size or _batch_size(facts.num_train, largest=32)
+    steps = max(1, facts.num_train // batch_size)
+    epochs = 0 if asked.freeze == "backbone" else max(3, min(30, math.ceil(600 / steps)))
+    epochs = epochs if asked.epochs is None else asked.epochs
+    return {
+        "optimizer": optimizer,
+        "batch_size": batch_size,
+        "epochs": epochs,
+        "learning_rate": _FINE_TUNING_RATES[optimizer] * batch_size / 32,
+        "weight_decay": {"sgd": 5e-4, "adamw": 0.01}[optimizer],
+        "label_smoothing": 0.1,
+        "ema_decay": 0.99,
+        "patience": max(3, epochs // 2),
+        "class_weights": _class_weights(facts),
+        "freeze": "none" if epochs else "backbone",
+        "layer_decay": 0.1,
+        "batch_norm": "keep",
+    }
+
+
+def _class_weights(facts: Facts) -> str:
+    return "balanced" if facts.is_imbalanced else "none"
+
+
+def _varied_from_scratch(facts: Facts, epochs: int) -> dict[str, Any]:
     """A small shift never changes what an image shows; a mirror may (letters, left and right), so it must be asked for.
 
     Variation pays where the same images are met often; else it only makes them harder to learn.
     """
-    shift_px = asked.shift_px
-    if shift_px is None:
-        share = 1 / 32 if facts.is_small_network else 1 / 16
-        shift_px = max(1, round(min(facts.image_size) * share)) if epochs >= 16 else 0
-    return dataclasses.replace(asked, flip=bool(asked.flip), shift_px=min(shift_px, min(facts.image_size) - 1))
+    share = 1 / 32 if facts.is_small_network else 1 / 16
+    shift_px = max(1, round(min(facts.image_size) * share)) if epochs >= 16 else 0
+    return {"flip": False, "shift_px": shift_px, "zoom": 0.0, "light": 0.0}
 
 
-def _choose_training(asked: TrainingConfig, facts: Facts) -> TrainingConfig:
-    small = facts.is_small_network
-    optimizer = asked.optimizer or ("sgd" if facts.has_norm and not small else "adamw")
-    batch_size = asked.batch_size or _choose_batch(facts.num_train, largest=256 if small else 128)
-    highest_rate = _RATES[optimizer, facts.has_norm or small] * batch_size / 256  # linear scaling: Goyal et al. 2017
-    choices: dict[str, Any] = {
-        "optimizer": optimizer,
-        "batch_size": batch_size,
-        "epochs": _choose_epochs(facts, batch_size),
-        "learning_rate": highest_rate,
-        "weight_decay": {"sgd": 5e-4, "adamw": 0.01}[optimizer],
-        "label_smoothing": 0.0 if small else 0.1,
-    }
+def _fill(asked: _Settings, choices: dict[str, Any]) -> _Settings:
+    """What was asked stays."""
     return dataclasses.replace(asked, **{key: value for key, value in choices.items() if getattr(asked, key) is None})
 
 
-def _choose_batch(num_train: int, largest: int) -> int:
-    """A power of two that gives at least 30 steps an epoch, from 16 to ``largest``."""
+def _batch_size(num_train: int, largest: int) -> int:
+    """A power of two that gives at least 30 steps an epoch, from 16 (or ``largest``) up to ``largest``."""
     batch = largest
     while batch > 16 and num_train // batch < 30:
         batch //= 2
     return batch
 
 
-def _choose_epochs(facts: Facts, batch_size: int) -> int:
+def _epochs_from_scratch(facts: Facts, batch_size: int) -> int:
     """As many as a few minutes allow, no more than pays, and at least 600 steps unless that takes 100 epochs."""
     images_seen = 1_080_000 if facts.is_small_network else 380_000
     epochs = max(6, min(20, round(images_seen / facts.num_train)))
     steps = max(1, facts.num_train // batch_size)
     return max(epochs, min(100, math.ceil(600 / steps)))
+
+
+def _told(config: Config, facts: Facts) -> Iterator[str]:
+    training, augmentation = config.training, config.augmentation
+    if training.epochs == 0:
+        yield f"only the head is fitted, on features of {facts.num_train:,} images"
+    else:
+        yield (
+            f"{training.epochs} epochs of {facts.num_train:,} images in batches of {training.batch_size}, "
+            f"{training.optimizer} at {training.learning_rate:g}"
+            f"{f', falling to {training.layer_decay:g} of it in the first layer' if training.layer_decay != 1 else ''}"
+        )
+        yield ", ".join(_told_of_variation(augmentation))
+        if training.freeze != "none":
+            yield f"{training.freeze} and what is before it stays as it is"
+        if training.batch_norm == "keep":
+            yield "batch norms keep the statistics of the weights"
+    if training.class_weights == "balanced":
+        least, most = min(facts.class_counts), max(facts.class_counts)
+        yield f"every class counts the same in the loss (the smallest has {least} images, the largest {most})"
+
+
+def _told_of_variation(augmentation: AugmentationConfig) -> Iterator[str]:
+    yield f"shift {augmentation.shift_px} px"
+    if augmentation.flip:
+        yield "mirrored"
+    if augmentation.zoom:
+        yield f"zoomed by up to {augmentation.zoom:.0%}"
+    if augmentation.light:
+        yield f"light varied by up to {augmentation.light:.0%}"
