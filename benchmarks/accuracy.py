@@ -90,7 +90,7 @@ def vitreous(*arguments: str) -> dict:
 
 def locate(data: str) -> str:
     if data == "traffic-lights":
-        from tests.data_fetch import traffic_lights
+        from benchmarks.registry import traffic_lights
 
         return str(traffic_lights())
     return data

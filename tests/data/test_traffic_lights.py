@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tests.data_fetch import traffic_lights
+from benchmarks.registry import traffic_lights
 from vitreous.data.images import BrokenImage
 from vitreous.data.prepared import scan
 from vitreous.data.source import open_source

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import vitreous
-from tests.data_fetch import traffic_lights
+from benchmarks.registry import traffic_lights
 from vitreous.data.source import open_source
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.weights_fetch import mobilenet_weights
+from benchmarks.registry import mobilenet_v2
 from vitreous.models import build_network
 from vitreous.weights.adoption import adopt
 from vitreous.weights.conversion import convert
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.network
 
 @pytest.fixture(scope="module")
 def converted(tmp_path_factory):
-    return convert(mobilenet_weights(), tmp_path_factory.mktemp("weights") / "renamed.safetensors")
+    return convert(mobilenet_v2(), tmp_path_factory.mktemp("weights") / "renamed.safetensors")
 
 
 def network(num_classes=1000, channels=3):
@@ -35,7 +35,7 @@ def test_it_is_adopted_strictly(converted):
     whole = network()
     adoption = adopt(whole, file, head="classifier.1")
     assert not adoption.is_head_new
-    given = torch.load(mobilenet_weights(), weights_only=True)
+    given = torch.load(mobilenet_v2(), weights_only=True)
     assert all(torch.equal(tensor, given[name]) for name, tensor in whole.state_dict().items())
     adoption = adopt(network(num_classes=10), file, head="classifier.1")
     assert adoption.is_head_new
