@@ -14,8 +14,6 @@ one from scratch has the learning rate and optimizer that the package chooses fo
 import argparse
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,9 +89,7 @@ def ask(question: Question, arm: str, seed: int, work: Path) -> dict[str, object
     else:
         options += ["--set", "data.channels=3", "--set", "augmentation.shift_px=0"]
     if run.exists():
-        resumed = subprocess.run([sys.executable, "-m", "vitreous", "resume", str(run)], capture_output=True, text=True)
-        if resumed.returncode != 0:
-            sys.exit(resumed.stderr)
+        vitreous("resume", str(run), "--json")
     else:
         vitreous("train", str(data), *options, "--seed", str(seed), "--run", str(run), "--json")
     scores = vitreous("evaluate", str(run), "--json")

@@ -13,6 +13,7 @@ def command(
     run: Annotated[str, typer.Argument(help="The run folder that was stopped.")],
     model: Factory = None,
     accept_changed_code: AcceptChangedCode = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the run and its scores as JSON.")] = False,
 ) -> None:
     """Go on with a run that was stopped, to the same bits."""
     from vitreous import workflow
@@ -27,4 +28,4 @@ def command(
         progress=console_progress(),
         stop=stop_on_signals(),
     )
-    print_outcome(resumed)
+    print_outcome(resumed, as_json=as_json)

@@ -50,7 +50,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the run and its scores as JSON.")] = False,
 ) -> None:
     """Train a classifier on labelled images and write its run folder."""
-    from vitreous.cli.console import console_progress, print_json
+    from vitreous.cli.console import console_progress
     from vitreous.cli.signals import stop_on_signals
     from vitreous.config import Config
     from vitreous.models.foreign import refuse_factory
@@ -78,14 +78,16 @@ def command(
         precision=precision,
         skip_broken=skip_broken or None,
     )
-    if as_json:
-        print_json({"run": str(trained.path), "scores": trained.manifest["scores"]})
-    else:
-        print_outcome(trained)
+    print_outcome(trained, as_json=as_json)
 
 
-def print_outcome(run: Run) -> None:
+def print_outcome(run: Run, *, as_json: bool) -> None:
     """What was learned, how good it is, and where it lies."""
+    if as_json:
+        from vitreous.cli.console import print_json
+
+        print_json({"run": str(run.path), "scores": run.manifest["scores"]})
+        return
     manifest = run.manifest
     split, scores = next(iter(manifest["scores"].items()))
     accuracy = scores["accuracy"]
