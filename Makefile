@@ -3,16 +3,19 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-slow check format bench figures clean
+.PHONY: demo test test-slow test-reference check format bench figures clean
 
 demo: .venv/installed
 	$(BIN)/vitreous train fashion-mini
 
 test: check
-	$(BIN)/pytest -m "not slow and not gpu"
+	$(BIN)/pytest -m "not slow and not gpu and not reference"
 
 test-slow: .venv/tested
 	$(BIN)/pytest -m slow
+
+test-reference: .venv-reference/installed  # beside torchvision and timm, which the package does not need
+	.venv-reference/bin/pytest -m reference
 
 check: .venv/tested
 	$(BIN)/ruff format --check
@@ -37,5 +40,15 @@ figures: .venv/installed  # about an hour and a half on two cores; appends to be
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $@
 
+# torchvision's wheel asks for another build of torch than the processor's, so it comes alone; so does timm, which asks
+# for torchvision. tests/reference/conftest.py makes the two fit.
+.venv-reference/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-reference
+	.venv-reference/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt \
+		--editable '.[test]' huggingface_hub pyyaml
+	.venv-reference/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt \
+		--no-deps timm torchvision
+	touch $@
+
 clean:
-	rm -rf .venv build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-reference build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -4,8 +4,9 @@
     python -m benchmarks.depth WORK --only plain20-cifar
 
 All of CIFAR-10, 15 epochs, one recipe, one seed; the claim is about *training* error, so both errors are told. Run
-folders lie in WORK: a run that was stopped is resumed, a finished one is only scored, and a network that has its line in
-benchmarks/results/depth.jsonl is left alone. ``python -m benchmarks.depth_page`` writes docs/depth.md from the lines.
+folders lie in WORK: a run that was stopped is resumed, a finished one is only scored, and a network that has its line
+in benchmarks/results/depth.jsonl is left alone. ``python -m benchmarks.transfer_page`` writes docs/depth.md from the
+lines.
 """
 
 import argparse

@@ -93,9 +93,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(pretrained, photos, tmp_path, nu
     straight = vitreous.train(photos, run=tmp_path / "straight", weights=pretrained.path, **TINY)
     shutil.rmtree(tmp_path / "cache")
     with pytest.raises(Interrupted, match="vitreous resume"):
-        vitreous.train(
-            photos, run=tmp_path / "stopped", weights=pretrained.path, stop=stop_after(num_checks), **TINY
-        )
+        vitreous.train(photos, run=tmp_path / "stopped", weights=pretrained.path, stop=stop_after(num_checks), **TINY)
     resumed = vitreous.resume(tmp_path / "stopped")
     assert resumed.manifest["weights"] == straight.manifest["weights"]
     timeless = [{**line, "seconds": 0, "images_per_second": 0} for line in resumed.metrics()]
@@ -117,7 +115,7 @@ def test_weights_that_changed_before_the_first_checkpoint_are_refused(pretrained
     tensors = load_file(file)
     tensors[next(iter(tensors))] += 1
     save_file(tensors, file)
-    with pytest.raises(RunError, match="is not what .* began with"):
+    with pytest.raises(RunError, match=r"is not what .* began with"):
         vitreous.resume(tmp_path / "stopped")
 
 

@@ -21,7 +21,7 @@ def command(
     model: Annotated[
         str | None,
         typer.Option(
-            help="A name from `vitreous models`, a pattern ('conv16 pool conv32 gap fc'), timm:NAME, or file.py:factory."
+            help="A name from `vitreous models`, a pattern ('conv16 pool conv32 gap fc'), timm:NAME or file.py:factory."
         ),
     ] = None,
     weights: Annotated[

@@ -1,7 +1,7 @@
 """What was trained, in the reader's words, from the manifest of a run of any age: a key that is missing is left out."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,12 +64,13 @@ def model_facts(run: Run) -> list[Fact]:
     model, weights = _section(manifest, "model"), _section(manifest, "weights")
     versions = _section(manifest, "versions")
     parameters = model.get("parameters")
-    num_epochs = len(run.metrics())
+    begun = _section(manifest, "initial_weights")
     facts = [
         Fact("network", str(model.get("name", "")), is_code=True),
         Fact("parameters", f"{parameters:,}" if isinstance(parameters, int) else ""),
         Fact("classes", str(len(run.classes))),
-        Fact("epochs", _epochs(num_epochs, weights.get("epoch"))),
+        Fact("started from", "; ".join(map(str, begun.get("said") or ()))),
+        Fact("epochs", _epochs(run.metrics(), weights.get("epoch"))),
         Fact("training time", duration(manifest["seconds"]) if "seconds" in manifest else ""),
         Fact("seed", str(manifest.get("seed", ""))),
         Fact("device", str(manifest.get("device", ""))),
@@ -136,15 +137,18 @@ def remarks(run: Run, *, with_names: bool) -> list[str]:
 def commands(run: Run) -> list[Command]:
     """How to get the same figures, answers for other images, and the same run again."""
     path = shlex.quote(str(run.path))
+    config = shlex.quote(str(run.path / "config.toml"))
+    name = str(_section(run.manifest, "model").get("name", ""))
+    again = f" --model PATH/{shlex.quote(name)}" if _section(run.manifest, "model").get("source_sha256") else ""
     source = str(run.config.data.source or _section(run.manifest, "data").get("origin", "DATA"))
     return [
-        Command("score the saved run again; it gives the figures on this page", f"vitreous evaluate {path}"),
-        Command("ask it about your images", f"vitreous predict {path} IMAGE_OR_FOLDER..."),
+        Command("score the saved run again; it gives the figures on this page", f"vitreous evaluate {path}{again}"),
+        Command("ask it about your images", f"vitreous predict {path}{again} IMAGE_OR_FOLDER..."),
         Command(
             "train it again from nothing, under a new name",
-            f"vitreous train {shlex.quote(source)} --config {shlex.quote(str(run.path / 'config.toml'))} --run NEW",
+            f"vitreous train {shlex.quote(source)} --config {config}{again} --run NEW",
         ),
-        Command("write this page without any picture of yours", f"vitreous report {path} --no-images"),
+        Command("write this page without any picture of yours", f"vitreous report {path}{again} --no-images"),
     ]
 
 
@@ -162,10 +166,16 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def _epochs(num_epochs: int, best: Any) -> str:
-    if not num_epochs:
+def _epochs(metrics: Sequence[Mapping[str, Any]], best: Any) -> str:
+    """Line 0, where there is one, is the head that was fitted on frozen features."""
+    if not metrics:
         return ""
-    return f"{num_epochs}, the best was epoch {best}" if best else str(num_epochs)
+    last = int(metrics[-1].get("epoch", len(metrics)))
+    if last == 0:
+        return "none: the head was fitted on frozen features"
+    if best is None:
+        return str(last)
+    return f"{last}, the best was {f'epoch {best}' if best else 'the head fitted before them'}"
 
 
 def _skipped(entry: Any) -> str:
