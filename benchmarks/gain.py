@@ -92,10 +92,9 @@ def ask(question: Question, arm: str, seed: int, work: Path) -> dict[str, object
         vitreous("resume", str(run), "--json")
     else:
         vitreous("train", str(data), *options, "--seed", str(seed), "--run", str(run), "--json")
-    scores = vitreous("evaluate", str(run), "--json")
     manifest = json.loads((run / "manifest.json").read_text())
     metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    counts = manifest["data"]["counts"]
+    scores, counts = manifest["scores"]["test"], manifest["data"]["counts"]
     return {
         "question": question.name,
         "data": question.data,
