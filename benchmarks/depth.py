@@ -1,12 +1,11 @@
 """Does a plain network get worse with depth, and a residual one not? He et al. 2015, table 6 and figure 6, in short.
 
-    python -m benchmarks.depth WORK                     four networks; three hours on two cores
+    python -m benchmarks.depth WORK                     four networks; some hours on two cores
     python -m benchmarks.depth WORK --only plain20-cifar
 
 All of CIFAR-10, 15 epochs, one recipe, one seed; the claim is about *training* error, so both errors are told. Run
 folders lie in WORK: a run that was stopped is resumed, a finished one is only scored, and a network that has its line
-in benchmarks/results/depth.jsonl is left alone. ``python -m benchmarks.transfer_page`` writes docs/depth.md from the
-lines.
+in benchmarks/results/depth.jsonl is left alone.
 """
 
 import argparse
@@ -28,6 +27,7 @@ RECIPE = {  # the paper's, section 4.2, but for the schedule: its steps need 164
     "training.label_smoothing": 0.0,
     "augmentation.flip": "true",
     "augmentation.shift_px": 4,
+    "engine.precision": "fp32",  # left to measure, bf16 would go to the residual networks alone: see docs/log.md
 }
 
 
@@ -35,19 +35,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path, help="where run folders lie")
     parser.add_argument("--only", choices=NETWORKS)
+    parser.add_argument("--threads", type=int, help="of the processor; by default all")
     arguments = parser.parse_args()
     done = {line["network"] for line in read_lines()}
     for network in NETWORKS:
         if arguments.only in (None, network) and network not in done:
-            line = ask(network, arguments.work.absolute() / network)
+            line = ask(network, arguments.work.absolute() / network, arguments.threads)
             print(json.dumps({key: line[key] for key in ("network", "train_error", "test_error")}), flush=True)
             with RESULTS.open("a") as file:
                 file.write(json.dumps(line) + "\n")
 
 
-def ask(network: str, run: Path) -> dict[str, object]:
+def ask(network: str, run: Path, threads: int | None) -> dict[str, object]:
     """Train, or go on training; then both errors, the training images as they are and not varied."""
-    options = [text for name, value in RECIPE.items() for text in ("--set", f"{name}={value}")]
+    settings = RECIPE | ({"engine.threads": threads} if threads else {})
+    options = [text for name, value in settings.items() for text in ("--set", f"{name}={value}")]
     if run.exists():
         vitreous("resume", str(run), "--json")
     else:

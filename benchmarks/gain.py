@@ -4,8 +4,8 @@
     python -m benchmarks.gain WORK --only cifar10-100 -n 1      one question, one seed
 
 Run folders lie in WORK. A run that was stopped is resumed, a finished one is only scored, and a question that has its
-line in benchmarks/results/gain.jsonl is not asked again. ``python -m benchmarks.transfer_page`` writes the table and
-the plot of docs/transfer.md from the lines.
+line in benchmarks/results/gain.jsonl is not asked again. ``python -m benchmarks.tables`` writes the table and the plot
+of docs/transfer.md from the lines.
 
 Each pair is the command that a user would type, with and without ``--weights``. Both have the same number of steps; the
 one from scratch has the learning rate and optimizer that the package chooses for networks without weights.

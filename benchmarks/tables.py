@@ -1,26 +1,44 @@
-"""Write the tables of README and docs from the lines in benchmarks/results/: python -m benchmarks.tables [--check]."""
+"""Write the tables and plots of README and docs from the lines in benchmarks/results/.
+
+python -m benchmarks.tables [--check]
+"""
 
 import json
 import statistics
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
+import matplotlib as mpl
+
 ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "benchmarks" / "results" / "accuracy.jsonl"
-PLACES = (ROOT / "README.md",)
-START, END = "<!-- accuracy: written by benchmarks/tables.py -->", "<!-- end -->"
+RESULTS = ROOT / "benchmarks" / "results"
+END = "<!-- end -->"
+BLUE, ORANGE = "#0072b2", "#d55e00"  # Okabe and Ito 2008: told apart whatever one's eyes
 
 
 def main() -> None:
-    table = accuracy_table([json.loads(line) for line in RESULTS.read_text().splitlines()])
-    for place in PLACES:
-        old = place.read_text(encoding="utf-8")
-        before, rest = old.split(START)
-        new = f"{before}{START}\n{table}{END}{rest.split(END, 1)[1]}"
-        if "--check" in sys.argv and new != old:
-            sys.exit(f"{place.name} is not what benchmarks/results says; run python -m benchmarks.tables")
-        place.write_text(new, encoding="utf-8")
+    write_table("accuracy", ROOT / "README.md", accuracy_table)
+    write_table("gain", ROOT / "docs" / "transfer.md", gain_table)
+    if "--check" not in sys.argv:
+        draw_gain(read_lines("gain"), ROOT / "docs" / "transfer.svg")
+
+
+def write_table(results: str, place: Path, table: Callable[[list[dict]], str]) -> None:
+    """Replace what stands between the marks of ``results`` in ``place``."""
+    start = f"<!-- {results}: written by benchmarks/tables.py -->"
+    old = place.read_text(encoding="utf-8")
+    before, rest = old.split(start)
+    new = f"{before}{start}\n{table(read_lines(results))}{END}{rest.split(END, 1)[1]}"
+    if "--check" in sys.argv and new != old:
+        sys.exit(f"{place.name} is not what benchmarks/results says; run python -m benchmarks.tables")
+    place.write_text(new, encoding="utf-8")
+
+
+def read_lines(results: str) -> list[dict]:
+    file = RESULTS / f"{results}.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def accuracy_table(lines: list[dict]) -> str:
@@ -54,6 +72,85 @@ def recall_sentence(runs: list[dict]) -> str:
         "traffic-lights is a folder of photographs that `benchmarks/registry.py` fetches; mean recall by class: "
         f"{', '.join(shares)} test images.\n"
     )
+
+
+# --- docs/transfer.md -------------------------------------------------------------------------------------------------
+
+
+def gain_table(lines: list[dict]) -> str:
+    """One row a question: both arms, and the difference of each seed's pair."""
+    rows = [
+        "| images | network | training images | steps | from scratch | fine-tuned | gain | seeds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for question, pairs in _pairs(lines).items():
+        first = next(line for line in lines if line["question"] == question)
+        scratch, tuned = ([pair[arm]["accuracy"] for pair in pairs] for arm in ("from scratch", "fine-tuned"))
+        gains = [after - before for before, after in zip(scratch, tuned, strict=True)]
+        labels = "" if first["labels_per_class"] is None else f", {first['labels_per_class']:,} labels a class"
+        rows.append(
+            f"| {first['data']}{labels} | `{first['model']}` | {first['num_train']:,} | {first['steps']:,} "
+            f"| {_share(scratch)} | {_share(tuned)} | {_points(gains)} | {len(pairs)} |"
+        )
+    machines = sorted({line["machine"] for line in lines})
+    return "\n".join([*rows, "", f"Machine: {'; '.join(machines)}.", ""])
+
+
+def draw_gain(lines: list[dict], target: Path) -> None:
+    """Accuracy over labels a class on CIFAR-10, every seed a point and their mean a line."""
+    mpl.use("svg")
+    mpl.rcParams |= {"svg.hashsalt": "vitreous", "svg.fonttype": "none", "font.family": "sans-serif"}
+    from matplotlib import pyplot as plt
+
+    known = [each for each in lines if each["data"] == "cifar10" and each["model"] == "mobilenet_v2"]
+    figure, axes = plt.subplots(figsize=(6.4, 4))
+    for arm, colour, marker in (("fine-tuned", BLUE, "o"), ("from scratch", ORANGE, "s")):
+        by_labels: dict[int, list[float]] = defaultdict(list)
+        for line in known:
+            if line["arm"] == arm:
+                by_labels[line["labels_per_class"]].append(100 * line["accuracy"])
+        counts = sorted(by_labels)
+        for count in counts:
+            axes.plot([count] * len(by_labels[count]), by_labels[count], marker, color=colour, alpha=0.4, ms=5)
+        means = [statistics.mean(by_labels[count]) for count in counts]
+        axes.plot(counts, means, marker=marker, color=colour, label=arm)
+        for count, mean in zip(counts, means, strict=True):
+            axes.annotate(f"{mean:.1f}", (count, mean), (0, 9), textcoords="offset points", ha="center", color=colour)
+    axes.set(
+        xscale="log", ylim=(0, 100), xlabel="labelled images of each class", ylabel="accuracy on 10,000 test images, %"
+    )
+    axes.set_xticks(sorted({line["labels_per_class"] for line in known}), minor=False)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.minorticks_off()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#dddddd")
+    axes.set_axisbelow(True)
+    axes.legend(frameon=False, loc="lower right")
+    axes.set_title(
+        "CIFAR-10 at 128 px, MobileNetV2: the same steps from ImageNet's weights and from scratch", fontsize=9
+    )
+    figure.tight_layout()
+    figure.savefig(target, metadata={"Date": None})
+    plt.close(figure)
+
+
+def _pairs(lines: list[dict]) -> dict[str, list[dict[str, dict]]]:
+    """By question, the two arms of each seed that has both."""
+    found: dict[str, dict[int, dict[str, dict]]] = defaultdict(lambda: defaultdict(dict))
+    for line in lines:
+        found[line["question"]][line["seed"]][line["arm"]] = line
+    whole = {question: [pair for pair in seeds.values() if len(pair) == 2] for question, seeds in found.items()}
+    return {question: pairs for question, pairs in whole.items() if pairs}
+
+
+def _share(values: list[float]) -> str:
+    spread = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * statistics.mean(values):.1f}{spread} %"
+
+
+def _points(values: list[float]) -> str:
+    spread = f" ({100 * min(values):+.1f} to {100 * max(values):+.1f})" if len(values) > 1 else ""
+    return f"{100 * statistics.mean(values):+.1f}{spread}"
 
 
 if __name__ == "__main__":
