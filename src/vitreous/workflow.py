@@ -41,7 +41,7 @@ from vitreous.progress import SILENT, Progress
 from vitreous.report import page
 from vitreous.run import Run, SplitRow, free_run_path, require_free, require_space, run_path
 from vitreous.training.engine import choose_engine, recorded_threads
-from vitreous.training.finetune import freeze
+from vitreous.training.finetune import freeze, is_head_only
 from vitreous.training.head import can_fit
 from vitreous.training.loop import StopRequest, fit, restore_weights
 from vitreous.training.recipe import Facts, choose_recipe, default_pattern, refuse_without_weights
@@ -460,7 +460,9 @@ def _with_contract_and_model(config: Config, images: ImageSet) -> Config:
 
 
 def _with_engine(config: Config, network: nn.Module, images: ImageSet, progress: Progress) -> Config:
-    """Measure what was not asked of the engine, on the network itself."""
+    """Measure what was not asked of the engine, on the network itself; not where no step will follow."""
+    if is_head_only(config.training) and config.engine.precision is None:
+        config = dataclasses.replace(config, engine=dataclasses.replace(config.engine, precision="fp32"))
     sample = torch.from_numpy(images.indices("train")[:128])
     pixels = Augmentation(flip=False, shift_px=0)(torch.from_numpy(images.pixels), sample, seed=0, epoch=0)
     labels = torch.from_numpy(images.labels)[sample]
