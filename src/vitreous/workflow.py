@@ -7,7 +7,7 @@ scores -> predictions, golden inputs, report.
 import dataclasses
 import platform
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,9 +23,10 @@ from vitreous import storage
 from vitreous.augmentation import Augmentation
 from vitreous.checkpoint import KEPT, load_newest_checkpoint
 from vitreous.config import Config, DataConfig, settled
+from vitreous.data.decode import ImageFacts
 from vitreous.data.images import BrokenImage, listed
 from vitreous.data.prepared import ImageSet, prepare, prepare_as, refuse_broken, scan
-from vitreous.data.preprocess import Preprocess, suggest_preprocess
+from vitreous.data.preprocess import Preprocess, share_kept_by_crop, suggest_preprocess
 from vitreous.data.source import Source, open_source
 from vitreous.errors import ConfigError, DataError, DecodeError, RunError
 from vitreous.evaluation.scored import ScoredSplit
@@ -54,6 +55,7 @@ from vitreous.weights.foreign import WeightFile, open_weights
 from vitreous.weights.preprocessing import WeightPreprocessing
 
 _GOLDEN_INPUTS = 4
+_LEAST_KEPT = 2 / 3  # of a picture's area, by a crop that nobody asked for
 
 StopContext = AbstractContextManager[StopRequest]
 
@@ -93,9 +95,10 @@ def train(
     refuse_without_weights(asked)
     source = open_source(data)
     file = _asked_weights(asked, progress)
+    may_pad = file is not None and asked.data.fit is None
     if file is not None:
         asked = _with_what_weights_need(asked, file)
-    images = _prepare(source, asked, progress)
+    images = _prepare(source, asked, progress, may_pad=may_pad)
     for remark in images.remarks:
         progress.say(remark)
     progress.say(_describe(images))
@@ -387,13 +390,16 @@ def _settings(config: Config | Path | str | None, data: str | Path, settings: Ma
     return asked
 
 
-def _prepare(source: Source, asked: Config, progress: Progress) -> ImageSet:
+def _prepare(source: Source, asked: Config, progress: Progress, *, may_pad: bool) -> ImageSet:
+    """The images by the contract; where it is the weights' alone, a crop that would cut too much away becomes a pad."""
     data = asked.data
     architecture = ARCHITECTURES.get((asked.model.name or "").lower())
     scanned = scan(source.images, progress)
     facts = [each for each in scanned if not isinstance(each, BrokenImage)]
     if not facts:
         refuse_broken([each for each in scanned if isinstance(each, BrokenImage)], len(scanned))
+    if may_pad and data.fit == "crop":
+        data = _without_harmful_crop(data, facts, progress)
     preprocess = suggest_preprocess(
         facts,
         image_size=data.image_size,
@@ -420,6 +426,17 @@ def _prepare(source: Source, asked: Config, progress: Progress) -> ImageSet:
         progress=progress,
     )
     return dataclasses.replace(images, preprocess=_with_asked_statistics(images.preprocess, data))
+
+
+def _without_harmful_crop(data: DataConfig, facts: Sequence[ImageFacts], progress: Progress) -> DataConfig:
+    kept = share_kept_by_crop(facts, data.image_size or (1, 1))
+    if kept >= _LEAST_KEPT:
+        return data
+    progress.say(
+        f"the weights are used to the middle of a picture, which is {kept:.0%} of these: they are shown whole instead, "
+        "padded (--set data.fit=crop cuts them)"
+    )
+    return dataclasses.replace(data, fit="pad", crop_fraction=None)
 
 
 def _with_asked_statistics(measured: Preprocess, data: DataConfig) -> Preprocess:

@@ -1,5 +1,6 @@
 """A run that starts from weights: its head, what is frozen, what stays the same when it is stopped."""
 
+import json
 import shutil
 import signal
 from contextlib import nullcontext
@@ -7,6 +8,7 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import vitreous
@@ -117,6 +119,26 @@ def test_weights_that_changed_before_the_first_checkpoint_are_refused(pretrained
     save_file(tensors, file)
     with pytest.raises(RunError, match=r"is not what .* began with"):
         vitreous.resume(tmp_path / "stopped")
+
+
+@pytest.mark.parametrize(("asked", "used"), [({}, "pad"), ({"data.fit": "crop"}, "crop")])
+def test_long_pictures_are_not_cut_unless_asked(pretrained, tmp_path, asked, used):
+    for name, shade in (("up", 60), ("down", 190)):
+        folder = tmp_path / "long" / name
+        folder.mkdir(parents=True)
+        for number in range(8):
+            pixels = np.full((60, 20, 3), shade + number, np.uint8)
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+    file = tmp_path / "model.safetensors"
+    shutil.copy(pretrained.weights_path, file)
+    preprocessing = {"mean": [0.5] * 3, "std": [0.2] * 3, "input_size": [3, 16, 16], "crop_pct": 0.875}
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "own", "pretrained_cfg": preprocessing}))
+    said = Said()
+    run = vitreous.train(
+        tmp_path / "long", run=tmp_path / "run", weights=tmp_path, model=NETWORK, progress=said, **fitted(), **asked
+    )
+    assert run.manifest["preprocessing"]["fit"] == used
+    assert ("33% of these" in said.text) == (used == "pad")
 
 
 def test_weights_without_preprocessing_are_asked_about(pretrained, photos, tmp_path):

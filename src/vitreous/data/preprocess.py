@@ -180,6 +180,16 @@ def suggest_preprocess(
     )
 
 
+def share_kept_by_crop(facts: Sequence[ImageFacts], field: tuple[int, int]) -> float:
+    """The share of a picture that has the shape of the field (height, width) and lies in its middle; the median.
+
+    >>> share_kept_by_crop([ImageFacts(width=30, height=90, is_grey=False)], (224, 224))
+    0.3333333333333333
+    """
+    shapes = ((fact.width / fact.height) / (field[1] / field[0]) for fact in facts)
+    return statistics.median(min(shape, 1 / shape) for shape in shapes)
+
+
 def _usual_fit(crop_fraction: float, *, keeps_size: bool) -> str:
     """Who asks for a size wants it filled."""
     if crop_fraction < 1:

@@ -102,6 +102,8 @@ def preprocessing_facts(preprocess: Preprocess) -> list[Fact]:
     ]
     if preprocess.fit in ("pad", "centre"):
         facts.append(Fact("padded with", f"{preprocess.pad_value} of 255"))
+    if preprocess.crop_fraction < 1:
+        facts.append(Fact("crop", f"the middle {preprocess.crop_fraction:.1%} of each side"))
     return [
         *facts,
         Fact("mean (0 to 1 scale)", _numbers(preprocess.mean)),

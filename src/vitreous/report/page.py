@@ -125,6 +125,7 @@ def render(
             baseline=findings.baseline(scores),
             model_facts=facts.model_facts(run),
             data_facts=facts.data_facts(run),
+            starts_from_weights=bool(run.manifest.get("initial_weights")),
             preprocessing_facts=facts.preprocessing_facts(preprocess),
             counts=facts.counts(run),
             remarks=facts.remarks(run, with_names=with_images),

@@ -10,7 +10,7 @@ from vitreous.models import ARCHITECTURES
 from vitreous.run import Run
 from vitreous.weights.foreign import WeightFile
 from vitreous.weights.likeness import looks_like
-from vitreous.weights.preprocessing import PRESETS, WeightPreprocessing, ask_for_preprocessing
+from vitreous.weights.preprocessing import PRESETS, WeightPreprocessing, ask_for_preprocessing, torchvision_name
 
 
 def architecture_of(file: WeightFile) -> str:
@@ -24,6 +24,8 @@ def architecture_of(file: WeightFile) -> str:
         return str(Run.open(folder).manifest["model"]["name"])
     if (named := _named_beside(file)) in ARCHITECTURES:
         return named
+    if name := torchvision_name(file.path.stem):
+        return name.partition("-")[0]
     alike = looks_like({name: tuple(tensor.shape) for name, tensor in file.tensors.items()})
     if alike is None:
         raise ConfigError(f"{file.path} is of no network that `vitreous models` lists; say which with --model.")
