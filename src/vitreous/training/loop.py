@@ -186,9 +186,9 @@ class Trainer:
         return features_ND, self.labels_M[index_N]
 
     def _features_key(self, index_N: NDArray[np.int64]) -> str:
-        model, engine = self.run.manifest["model"], self.config.engine
+        model, begun, engine = self.run.manifest["model"], self.run.manifest["initial_weights"], self.config.engine
         deciding = {
-            "weights": self.run.manifest["initial_weights"]["sha256"],
+            "weights": [begun["sha256"], begun["preprocessing"]],
             "network": [model["name"], model.get("source_sha256"), model["head"]],
             "preprocess": [self.preprocess.pixel_key(), self.preprocess.mean, self.preprocess.std],
             "images": [self.images.hashes[number] for number in index_N],
