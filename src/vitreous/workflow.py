@@ -32,7 +32,7 @@ from vitreous.errors import ConfigError, DataError, DecodeError, RunError
 from vitreous.evaluation.scored import ScoredSplit
 from vitreous.evaluation.scores import score
 from vitreous.exports.timm_folder import TimmFolder, export_timm, timm_architecture
-from vitreous.models import build_network, check_network, describe, is_timm
+from vitreous.models import Architecture, architecture_named, build_network, check_network, describe, is_timm
 from vitreous.models.foreign import refuse_factory
 from vitreous.models.head import head_of
 from vitreous.models.table import ARCHITECTURES
@@ -41,6 +41,8 @@ from vitreous.predictor.torch_backend import network_input, predictor_from_run, 
 from vitreous.progress import SILENT, Progress
 from vitreous.report import page
 from vitreous.run import Run, SplitRow, free_run_path, require_free, require_space, run_path
+from vitreous.trace import receptive_field_json, trace
+from vitreous.trace.shapes import ShapesOnly
 from vitreous.training.engine import choose_engine, recorded_threads
 from vitreous.training.finetune import freeze, is_head_only
 from vitreous.training.head import can_fit
@@ -260,30 +262,44 @@ def predict(predictor: Predictor, images: Iterable[tuple[str, Image]]) -> Iterat
             yield PredictedImage(names[number], answer, None)
 
 
-def list_models() -> list[dict[str, Any]]:
-    """The architectures that go by a name, with the parameters that the built network really has."""
-    rows = []
-    for architecture in ARCHITECTURES.values():
-        channels, height, width = architecture.input
-        with torch.device("meta"):  # shapes only
-            network = build_network(
-                architecture.name,
-                num_classes=architecture.num_classes,
-                in_channels=channels,
-                image_size=(height, width),
-            )
-        rows.append(
-            {
-                "name": architecture.name,
-                "year": architecture.year,
-                "depth": architecture.depth,
-                "input": "x".join(map(str, architecture.input)),
-                "parameters": sum(parameter.numel() for parameter in network.parameters()),
-                "idea": architecture.idea,
-                "source": architecture.source,
-            }
+def list_models(name: str | None = None) -> list[dict[str, Any]]:
+    """The architectures that go by a name, or one of them: what they are, what they cost and see, what was published.
+
+    Counts and receptive fields are those of the built network, traced on an image of its own size; the receptive field
+    is that of the last units that still have places on the image.
+
+    Raises:
+        ConfigError: there is no such name.
+    """
+    architectures = ARCHITECTURES.values() if name is None else [architecture_named(name)]
+    return [_model_facts(architecture) for architecture in architectures]
+
+
+def _model_facts(architecture: Architecture) -> dict[str, Any]:
+    channels, height, width = architecture.input
+    with torch.device("meta"), ShapesOnly():
+        network = build_network(
+            architecture.name,
+            num_classes=architecture.num_classes,
+            in_channels=channels,
+            image_size=(height, width),
         )
-    return rows
+    found = trace(network, architecture.input)
+    fields = () if found.last_map is None else found.fields[found.last_map]
+    return {
+        "name": architecture.name,
+        "year": architecture.year,
+        "depth": architecture.depth,
+        "input": "x".join(map(str, architecture.input)),
+        "parameters": found.parameters,
+        "macs": found.macs,
+        "computed_macs": found.computed_macs,
+        "receptive_field": receptive_field_json(fields),
+        "published": [dataclasses.asdict(published) for published in architecture.published],
+        "idea": architecture.idea,
+        "source": architecture.source,
+        "note": architecture.note,
+    }
 
 
 def write_report(

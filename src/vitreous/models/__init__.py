@@ -3,16 +3,14 @@
 A network knows no data, settings or optimisers. Importing this package does not import torch; building does.
 """
 
-import difflib
 from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from vitreous.errors import ConfigError
 from vitreous.models.foreign import describe_foreign, foreign_network, is_factory, is_foreign, is_timm
 from vitreous.models.pattern_language import is_word, parse
 from vitreous.models.pattern_plan import plan
-from vitreous.models.table import ARCHITECTURES, Architecture
+from vitreous.models.table import ARCHITECTURES, Architecture, architecture_named
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ARCHITECTURES",
     "Architecture",
+    "architecture_named",
     "build_network",
     "check_network",
     "describe",
@@ -56,7 +55,7 @@ def check_network(model: str, *, num_classes: int, in_channels: int, image_size:
     elif is_pattern(model):
         plan(parse(model), in_channels=in_channels, image_size=image_size, num_classes=num_classes)
     else:
-        _architecture(model).check(image_size)
+        architecture_named(model).check(image_size)
 
 
 def build_network(
@@ -88,7 +87,7 @@ def build_network(
             from vitreous.models.pattern import pattern_network
 
             return pattern_network(model, in_channels=in_channels, image_size=image_size, num_classes=num_classes)
-        architecture = _architecture(model)
+        architecture = architecture_named(model)
         module, _, function = architecture.target.partition(":")
         names = {"classes": classes} if architecture.wants_class_names else {}
         network: nn.Module = getattr(import_module(module), function)(
@@ -104,14 +103,3 @@ def describe(model: str) -> dict[str, Any]:
     {'name': 'resnet18'}
     """
     return describe_foreign(model) if is_foreign(model) else {"name": model}
-
-
-def _architecture(name: str) -> Architecture:
-    if name in ARCHITECTURES:
-        return ARCHITECTURES[name]
-    near = difflib.get_close_matches(name.lower(), ARCHITECTURES, n=2)
-    meant = f"did you mean {' or '.join(near)}?" if near else "`vitreous models` lists the names."
-    raise ConfigError(
-        f"there is no network named '{name}'; {meant}\n"
-        "A line of words builds one of your own: conv32 pool conv64 pool flatten fc"
-    )

@@ -129,6 +129,10 @@ class SparseConv(nn.Module):
         dense = self.weight.new_zeros(out_channels * self.in_channels, kernel, kernel)
         return dense.index_copy(0, self.connections, self.weight).view(out_channels, self.in_channels, kernel, kernel)
 
+    def needed_macs(self, output_shape: Sequence[int]) -> int:
+        """Of the connections that exist; the dense convolution multiplies the zeros too. For ``vitreous.trace``."""
+        return self.weight.numel() * output_shape[-2] * output_shape[-1]
+
     def forward(self, x: Tensor) -> Tensor:
         return conv2d(x, self.dense_weight(), self.bias)
 
@@ -146,6 +150,10 @@ class RadialBasis(nn.Module):
     def __init__(self, codes: Tensor) -> None:
         super().__init__()
         self.register_buffer("codes", codes)
+
+    def needed_macs(self, output_shape: Sequence[int]) -> int:
+        """One square and one addition for each number of each code."""
+        return self.codes.numel()
 
     def forward(self, x: Tensor) -> Tensor:
         return -(x[:, None, :] - self.codes).square().sum(dim=-1)

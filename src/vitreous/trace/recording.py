@@ -1,0 +1,241 @@
+"""One forward, recorded: every torch function that a network calls, with its module, its shapes and what it costs.
+
+The forward runs on torch's "meta" device, where tensors have shapes and no numbers: ResNet-152 takes a fraction of a
+second and no memory. Meta tensors stand in for the parameters and buffers, so that the network's own are not touched;
+flags are put back and hooks taken away again, whatever happens.
+"""
+
+import inspect
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
+
+from vitreous.errors import ShapeError
+from vitreous.trace.arguments import found, replaced
+from vitreous.trace.macs import ASKING, counted
+from vitreous.trace.shapes import Shape, run
+
+WRITTEN_THROUGH_A_VIEW = "written through a view"  # the name of an operation that no function stands for
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A tensor that an operation was given: which output of which operation, or None for one that the image has no
+    part in (a parameter, a buffer, a constant made elsewhere).
+    """
+
+    shape: Shape
+    operation: int | None = None
+    output: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One call of a torch function. Operation 0 is the image."""
+
+    name: str  # as torch calls it: conv2d, relu_, __getitem__
+    path: str  # of the innermost module whose forward called it; "" for the network's own
+    call: int  # how often that module had run before; not 0 where one is used again
+    args: tuple[Any, ...]  # as they were given, with Refs in place of tensors
+    kwargs: Mapping[str, Any]
+    outputs: tuple[Shape, ...]
+    parameters: int  # numbers in the parameters that no operation before it read
+    macs: int  # for one image; what the module declares as needed, where it declares that
+    computed_macs: int  # what torch is given to compute
+
+    @property
+    def inputs(self) -> list[Ref]:
+        """The tensors it was given that other operations made."""
+        return [ref for ref in found(Ref, (self.args, dict(self.kwargs))) if ref.operation is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """All operations in the order in which they ran, and how many parameters the network has."""
+
+    operations: tuple[Operation, ...]
+    parameters: int
+
+
+def record(network: nn.Module, input_shape: Sequence[int]) -> Recording:
+    """Run the network on one image of this shape, (C, H, W), in evaluation mode, and write down what it does.
+
+    A module may declare ``needed_macs(output_shape) -> int`` where its code gives torch more to multiply than its
+    definition asks for, zeros for instance.
+
+    Raises:
+        ShapeError: the forward fails.
+    """
+    stand_ins = _stand_ins(network)
+    parameters = {id(stand_ins[name]): tensor.numel() for name, tensor in network.named_parameters()}
+    recorder = _Recorder(dict(parameters))
+    with (
+        _evaluating(network),
+        recorder.following(network),
+        torch.no_grad(),
+        torch.random.fork_rng(devices=[]),
+        torch.device("meta"),
+    ):
+        image = torch.empty(1, *input_shape)
+        recorder.add("input", ((), {}), [image])
+        try:
+            with recorder:
+                functional_call(network, stand_ins, (image,))
+        except Exception as error:  # a network may raise whatever it likes
+            raise ShapeError(recorder.described(error, input_shape)) from error
+    return Recording(tuple(recorder.operations), sum(parameters.values()))
+
+
+class _Recorder(TorchFunctionMode):
+    """Writes down each torch function called inside. Tensors are told apart by identity, so all are kept alive."""
+
+    def __init__(self, unread: dict[int, int]) -> None:
+        super().__init__()
+        self.operations: list[Operation] = []
+        self._unread = unread  # id of a parameter -> its size, until it is read
+        self._makers: dict[int, tuple[int, int, Tensor]] = {}  # id of a tensor -> operation, output, the tensor
+        self._modules: list[tuple[str, int]] = [("", 0)]  # those that the forward is in: path, call
+        self._failed: tuple[str, str, list[Shape]] | None = None
+
+    # --- functions
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        name, kwargs = _name(func), kwargs or {}
+        if name in ASKING:
+            return func(*args, **kwargs)
+        given = list(found(Tensor, (args, kwargs)))
+        versions = [tensor._version for tensor in given]
+        refs = replaced(Tensor, self._ref, (args, kwargs))
+        try:
+            result, macs = counted(name, args, kwargs, lambda: run(func, name, args, kwargs))
+        except Exception:
+            if self._failed is None:
+                self._failed = self._modules[-1][0], name, [tuple(tensor.shape) for tensor in given]
+            raise
+        self._failed = None  # a forward may try something and go on
+        made = list(found(Tensor, result))
+        written = [tensor for tensor, version in zip(given, versions, strict=True) if tensor._version != version]
+        made += [tensor for tensor in written if not any(tensor is each for each in made)]
+        if made:
+            parameters = sum(self._unread.pop(id(tensor), 0) for tensor in given)
+            self.add(name, refs, made, parameters, macs)
+            for tensor in written:
+                self._spread(tensor)
+        return result
+
+    def add(self, name: str, refs: Any, made: Sequence[Tensor], parameters: int = 0, macs: int = 0) -> None:
+        """One operation more, which made these tensors or wrote into them."""
+        path, call = self._modules[-1]
+        args, kwargs = refs
+        self.operations.append(
+            Operation(
+                name=name,
+                path=path,
+                call=call,
+                args=args,
+                kwargs=kwargs,
+                outputs=tuple(tuple(tensor.shape) for tensor in made),
+                parameters=parameters,
+                macs=macs,
+                computed_macs=macs,
+            )
+        )
+        for number, tensor in enumerate(made):
+            self._makers[id(tensor)] = len(self.operations) - 1, number, tensor
+
+    def _ref(self, tensor: Tensor) -> Ref:
+        operation, output, _ = self._makers.get(id(tensor), (None, 0, tensor))
+        return Ref(tuple(tensor.shape), operation, output)
+
+    def _spread(self, written: Tensor) -> None:
+        """A tensor was written in place: what other views of the same numbers hold has changed with it."""
+        owner = _owner(written)
+        for maker, output, tensor in list(self._makers.values()):
+            if tensor is not written and _owner(tensor) is owner:
+                refs = (Ref(tuple(tensor.shape), maker, output), self._ref(written))
+                self.add(WRITTEN_THROUGH_A_VIEW, (refs, {}), [tensor])
+
+    # --- modules
+
+    @contextmanager
+    def following(self, network: nn.Module) -> Iterator[None]:
+        """Inside, it is known which module is running."""
+        calls: Counter[str] = Counter()
+        starts: list[int] = []  # of the modules that the forward is in: the number of the first operation
+        with ExitStack() as hooks:
+            for path, module in network.named_modules():
+                needed = _declared_macs(module)
+
+                def enter(module: nn.Module, inputs: Any, path: str = path) -> None:
+                    self._modules.append((path, calls[path]))
+                    calls[path] += 1
+                    starts.append(len(self.operations))
+
+                def leave(module: nn.Module, inputs: Any, output: Any, needed: Any = needed) -> None:
+                    self._modules.pop()
+                    first = starts.pop()
+                    if needed is not None and isinstance(output, Tensor):
+                        self._declare(first, needed(tuple(output.shape)))
+
+                hooks.callback(module.register_forward_pre_hook(enter).remove)
+                hooks.callback(module.register_forward_hook(leave).remove)
+            yield
+
+    def _declare(self, first: int, macs: int) -> None:
+        """Put what a module declares in place of what its operations, from number ``first`` on, were seen to do."""
+        for number in range(first, len(self.operations)):
+            self.operations[number] = replace(self.operations[number], macs=0)
+        self.operations[-1] = replace(self.operations[-1], macs=macs)
+
+    # --- failures
+
+    def described(self, error: Exception, input_shape: Sequence[int]) -> str:
+        said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        path, name, shapes = self._failed or (self._modules[-1][0], "its own code", [])
+        met = f" of {' and '.join(_times(shape) for shape in shapes)}" if shapes else ""
+        place = f"in {path}" if path else "in its own forward"
+        return f"the network cannot take an image of {_times(input_shape)}: {name}{met}, {place}, failed: {said}"
+
+
+def _times(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape)) or "one number"
+
+
+def _name(func: Any) -> str:
+    name = getattr(func, "__name__", type(func).__name__)
+    return str(func.__self__.__name__) if name == "__get__" else str(name)  # x.mT is a property's __get__
+
+
+def _owner(tensor: Tensor) -> Tensor:
+    return tensor if tensor._base is None else tensor._base
+
+
+def _declared_macs(module: nn.Module) -> Callable[[Shape], int] | None:
+    declared = inspect.getattr_static(module, "needed_macs", None)
+    return module.needed_macs if declared is not None and callable(module.needed_macs) else None
+
+
+def _stand_ins(network: nn.Module) -> dict[str, Tensor]:
+    """Meta tensors in place of the network's own; tied ones stay tied."""
+    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    return {name: torch.empty(tensor.shape, dtype=tensor.dtype, device="meta") for name, tensor in tensors.items()}
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode by the flags alone: a network's own ``train`` or ``eval`` may do more than that."""
+    modes = [(module, module.training) for module in network.modules()]
+    try:
+        for module, _ in modes:
+            module.training = False
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
