@@ -220,3 +220,45 @@ def test_what_the_image_has_no_part_in_has_no_field():
 def test_one_and_three_axes():
     assert last(nn.Conv1d(2, 2, 3, padding=1), (2, 9)) == [(3, 1, -1, "exact")]
     assert last(nn.MaxPool3d(2), (1, 4, 6, 8)) == [(2, 2, 0, "exact")] * 3
+
+
+class TwoViews(nn.Module):
+    """Channels 0 to 3 see one pixel, channels 4 to 7 see 7x7; then ``after``."""
+
+    def __init__(self, after):
+        super().__init__()
+        self.near, self.far = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 7, padding=3)
+        self.after = after
+
+    def forward(self, x):
+        return self.after(torch.cat([self.near(x), self.far(x)], 1))
+
+
+@pytest.mark.parametrize(
+    ("after", "status"),
+    [
+        (lambda x: x, "exact"),  # what the channels see together
+        (lambda x: x.chunk(2, 1)[0], "bound"),
+        (lambda x: x[:, :4], "bound"),
+        (lambda x: x.mean((2, 3))[:, :4], "bound"),
+        (lambda x: (x + x.mean((2, 3), keepdim=True))[:, :4], "bound"),
+        (nn.Conv2d(8, 8, 3, padding=1), "exact"),
+        (nn.Conv2d(8, 8, 3, padding=1, groups=8), "bound"),
+        (nn.Sequential(nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 3, padding=1, groups=8)), "exact"),
+        (lambda x: pad(x, (0, 0, 0, 0, 0, 2))[:, 8:], "bound"),
+    ],
+)
+def test_channels_that_see_different_things_are_not_taken_apart_as_if_they_did_not(after, status):
+    assert {field[3] for field in last(TwoViews(after))} == {status}
+
+
+def test_a_shortcut_with_empty_channels_is_covered_by_what_is_added():
+    class Shortcut(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 6, 3, padding=1)
+
+        def forward(self, x):
+            return (self.conv(x) + pad(x, (0, 0, 0, 0, 0, 3)))[:, 3:]
+
+    assert last(Shortcut()) == [(3, 1, -1, "exact")] * 2

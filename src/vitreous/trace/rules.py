@@ -7,7 +7,7 @@ function joins its family's decorator, or gets a rule of its own.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -112,7 +112,8 @@ def _convolution(
         axis = sight.dim - first
         return sight.slide(kernel[axis], stride[axis], near[axis], dilation[axis])
 
-    return tuple(through(sight) for sight in input.axes)
+    given = tuple(sight.blended() if groups == 1 else sight.parted() for sight in input.axes)
+    return tuple(through(sight) for sight in given)
 
 
 @_is_for_axes("max_pool{}d", "max_pool{}d_with_indices")
@@ -189,12 +190,13 @@ def _pad(out: Shape, /, input: Seen, pad: Sequence[int], mode: str = "constant",
         padded = sight.slide(1, 1, (nears[sight.dim], fars[sight.dim]))
         return padded if min(nears[sight.dim], fars[sight.dim]) >= 0 else _cropped(padded)
 
-    return tuple(through(sight) for sight in input.axes)
+    adds_channels = any((nears[dim], fars[dim]) != (0, 0) for dim in nears.keys() - _places(input))
+    return tuple(replace(through(sight), is_mixed=sight.is_mixed or adds_channels) for sight in input.axes)
 
 
 def _cropped(sight: Sight) -> Sight:
     """Padding that follows stands where units were cut off, so that later windows may hold less than they seem to."""
-    return Sight(sight.field, sight.dim, sight.is_scattered, is_exact=False) if sight.is_known else sight
+    return replace(sight, is_exact=False) if sight.is_known else sight
 
 
 # --- everything at once: dense layers, means, normalisation -----------------------------------------------------------
@@ -401,7 +403,12 @@ def _item(out: Shape, /, input: Seen, index: Any) -> Sights:
         moved = sight.moved(dim).slide(1, step, -start)
         return moved if start == 0 and stop == extent else _cropped(moved)
 
-    return tuple(through(sight) for sight in input.axes)
+    cuts_channels = any(
+        not isinstance(part, slice) or part.indices(extent) != (0, extent, 1)
+        for number, (extent, (part, _)) in enumerate(zip(input.shape, places, strict=True))
+        if number > 0 and number not in _places(input)
+    )
+    return tuple(through(sight.parted() if cuts_channels else sight) for sight in input.axes)
 
 
 def _indexed(index: Any, num_dims: int) -> list[tuple[Any, int | None]]:
@@ -431,7 +438,7 @@ def _chunk(out: Shape, /, input: Seen, chunks: Any, dim: int = 0) -> Sights:
 @_is_for("split", "split_with_sizes")
 def _split(out: Shape, /, input: Seen, split_size: Any, dim: int = 0) -> Sights:
     cut = dim % len(input.shape)
-    return tuple(sight.some(input.shape[cut]) if sight.dim == cut else sight for sight in input.axes)
+    return tuple(sight.some(input.shape[cut]) if sight.dim == cut else sight.parted() for sight in input.axes)
 
 
 @_is_for("narrow")
@@ -448,7 +455,7 @@ def _unbind(out: Shape, /, input: Seen, dim: int = 0, *_: Any) -> Sights:
             return sight if sight.dim is None else sight.some(input.shape[cut])
         return sight.moved(sight.dim - (cut < sight.dim))
 
-    return tuple(through(sight) for sight in input.axes)
+    return tuple(through(sight.parted()) for sight in input.axes)
 
 
 # --- several tensors --------------------------------------------------------------------------------------------------
@@ -462,7 +469,12 @@ def _cat(out: Shape, /, tensors: Sequence[Seen], dim: int = 0, **others: Any) ->
         for each in tensors
         if each.axes
     ]
-    return _joined(out, scattered, aligned=False)
+    joined = _joined(out, scattered, aligned=False)
+    differ = [len({each.axes[axis] for each in scattered}) > 1 for axis in range(len(joined))]
+    return tuple(
+        replace(sight, is_mixed=True) if differs and sight.is_known and sight.dim != along else sight
+        for sight, differs in zip(joined, differ, strict=True)
+    )
 
 
 @_is_for("stack")
@@ -505,6 +517,11 @@ def _aligned(given: Seen, out: Shape) -> Shape:
 def _require_constant(*tensors: Seen | None) -> None:
     if any(tensor is not None and tensor.axes for tensor in tensors):  # a weight made from the image
         raise _NotFollowed
+
+
+def _places(given: Seen) -> set[int | None]:
+    """The dimensions along which units step over the image."""
+    return {sight.dim for sight in given.axes}
 
 
 def _each(value: Any, num_axes: int) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ class Sight:
     dim: int | None = None  # of the tensor, along which the units differ; None: they do not
     is_scattered: bool = False
     is_exact: bool = True  # False: no unit sees more than this, some may see less
+    is_mixed: bool = False  # the channels see different things, and ``field`` is what they see together
 
     @property
     def is_known(self) -> bool:
@@ -40,17 +41,25 @@ class Sight:
         """Through an operation that reads all ``extent`` units along this dimension."""
         if self.field is None or self.dim is None:
             return self
-        return Sight(window(self, extent), is_exact=self.is_exact)
+        return Sight(window(self, extent), is_exact=self.is_exact, is_mixed=self.is_mixed)
 
     def scattered(self, extent: int, dim: int) -> "Sight":
         """The units in another order, or among others, along a dimension of the new tensor."""
         if self.field is None or self.dim is None:
             return self
-        return Sight(window(self, extent), dim, is_scattered=True, is_exact=self.is_exact)
+        return Sight(window(self, extent), dim, is_scattered=True, is_exact=self.is_exact, is_mixed=self.is_mixed)
 
     def some(self, extent: int) -> "Sight":
         """Units of which it is not followed what they see: not more than all together."""
         return self if self.dim is None else replace(self.whole(extent), is_exact=False)
+
+    def parted(self) -> "Sight":
+        """Some of the channels: where they see different things, which of it is not followed."""
+        return replace(self, is_exact=False, is_mixed=False) if self.is_mixed else self
+
+    def blended(self) -> "Sight":
+        """Every channel of the result reads every channel."""
+        return replace(self, is_mixed=False) if self.is_mixed else self
 
     def moved(self, dim: int) -> "Sight":
         """The same units along a dimension of another number."""
@@ -73,6 +82,15 @@ def join(sights: Sequence[Sight], extents: Sequence[int]) -> Sight:
 
     ``extents`` is the shape of the joined tensor, of whose dimensions the sights speak.
     """
+    if len(set(sights)) == 1:
+        return sights[0]
+    joined = _joined([sight.blended() for sight in sights], extents)
+    mixed = [sight for sight in sights if sight.is_mixed]
+    is_covered = any(not sight.is_mixed and sight.field == joined.field for sight in sights)
+    return replace(joined, is_mixed=True) if mixed and joined.is_known and not is_covered else joined
+
+
+def _joined(sights: Sequence[Sight], extents: Sequence[int]) -> Sight:
     if len(set(sights)) == 1:
         return sights[0]
     if not all(sight.is_known for sight in sights):
