@@ -56,8 +56,10 @@ def test_what_needs_given_weights_is_refused_without(setting):
 
 
 @pytest.mark.parametrize(("counts", "weights"), [((100, 300), "none"), ((99, 300), "balanced"), ((5, 5, 5), "none")])
-def test_classes_are_weighted_when_the_smallest_is_under_a_third_of_the_largest(counts, weights):
-    chosen, line = choose_recipe(Config(), Facts(counts, (32, 32), 10**6, has_norm=True))
+def test_fine_tuning_weights_classes_when_the_smallest_is_under_a_third_of_the_largest(counts, weights):
+    facts = Facts(counts, (32, 32), 10**6, has_norm=True)
+    assert choose_recipe(Config(), facts)[0].training.class_weights == "none"
+    chosen, line = choose_recipe(FROM_WEIGHTS, facts)
     assert chosen.training.class_weights == weights
     assert ("the smallest has 99" in line) == (weights == "balanced")
 
