@@ -7,7 +7,7 @@ import json
 import statistics
 import sys
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import matplotlib as mpl
@@ -78,19 +78,24 @@ def recall_sentence(runs: list[dict]) -> str:
 
 
 def gain_table(lines: list[dict]) -> str:
-    """One row a question: both arms, and the difference of each seed's pair."""
+    """One row a question: both arms as far as they are measured, and the difference of each seed's pair."""
     rows = [
-        "| images | network | training images | steps | from scratch | fine-tuned | gain | seeds |",
+        "| images | network | training images | steps | from scratch | fine-tuned | gain, points | seeds |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for question, pairs in _pairs(lines).items():
-        first = next(line for line in lines if line["question"] == question)
-        scratch, tuned = ([pair[arm]["accuracy"] for pair in pairs] for arm in ("from scratch", "fine-tuned"))
-        gains = [after - before for before, after in zip(scratch, tuned, strict=True)]
+    for question in dict.fromkeys(line["question"] for line in lines):
+        asked = [line for line in lines if line["question"] == question]
+        first = asked[0]
+        scratch, tuned = (
+            {line["seed"]: line["accuracy"] for line in asked if line["arm"] == arm}
+            for arm in ("from scratch", "fine-tuned")
+        )
+        gains = [tuned[seed] - scratch[seed] for seed in tuned.keys() & scratch.keys()]
         labels = "" if first["labels_per_class"] is None else f", {first['labels_per_class']:,} labels a class"
+        num_seeds = max(len(scratch), len(tuned))
         rows.append(
             f"| {first['data']}{labels} | `{first['model']}` | {first['num_train']:,} | {first['steps']:,} "
-            f"| {_share(scratch)} | {_share(tuned)} | {_points(gains)} | {len(pairs)} |"
+            f"| {_share(scratch.values())} | {_share(tuned.values())} | {_points(gains)} | {num_seeds} |"
         )
     machines = sorted({line["machine"] for line in lines})
     return "\n".join([*rows, "", f"Machine: {'; '.join(machines)}.", ""])
@@ -134,21 +139,16 @@ def draw_gain(lines: list[dict], target: Path) -> None:
     plt.close(figure)
 
 
-def _pairs(lines: list[dict]) -> dict[str, list[dict[str, dict]]]:
-    """By question, the two arms of each seed that has both."""
-    found: dict[str, dict[int, dict[str, dict]]] = defaultdict(lambda: defaultdict(dict))
-    for line in lines:
-        found[line["question"]][line["seed"]][line["arm"]] = line
-    whole = {question: [pair for pair in seeds.values() if len(pair) == 2] for question, seeds in found.items()}
-    return {question: pairs for question, pairs in whole.items() if pairs}
-
-
-def _share(values: list[float]) -> str:
+def _share(values: Collection[float]) -> str:
+    if not values:
+        return "not run yet"
     spread = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
     return f"{100 * statistics.mean(values):.1f}{spread} %"
 
 
-def _points(values: list[float]) -> str:
+def _points(values: Collection[float]) -> str:
+    if not values:
+        return ""
     spread = f" ({100 * min(values):+.1f} to {100 * max(values):+.1f})" if len(values) > 1 else ""
     return f"{100 * statistics.mean(values):+.1f}{spread}"
 
