@@ -165,7 +165,8 @@ def test_a_run_name_that_exists_is_never_written_over(cli, tmp_path, photos):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--epochs", "0"], ["epochs", "at least 1"]),
+        (["--epochs", "0"], ["epochs", "--weights"]),
+        (["--epochs", "-1"], ["epochs", "at least 0"]),
         (["--model", "conv8 pool pool pool pool pool pool pool gap fc"], ["pool", "word", "1x1"]),
         (["--model", "cnv8 gap fc"], ["cnv8", "conv8"]),
         (["--model", "conv8 gap fc7"], ["fc7", "3 classes"]),

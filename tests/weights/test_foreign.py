@@ -116,7 +116,8 @@ def run(tmp_path):
     }
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "model.safetensors").write_bytes(data)
-    run = Run(tmp_path / "run", {"schema": 1, "status": "complete", "preprocessing": contract})
+    facts = {"schema": 1, "status": "complete", "classes": ["off", "on"], "preprocessing": contract}
+    run = Run(tmp_path / "run", facts)
     run.update_manifest(weights={"sha256": storage.sha256_bytes(data)})
     return run
 
@@ -128,6 +129,7 @@ def test_a_run_folder_brings_its_contract(name, run):
         mean=(0.3,), std=(0.2,), size=(28, 20), fit="pad", interpolation="box"
     )
     assert file.origin == f"the run {run.path}"
+    assert file.classes == ("off", "on")
 
 
 def test_a_run_is_found_by_its_name_below_runs(run, tmp_path, monkeypatch):
