@@ -14,12 +14,11 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-RESULTS = Path(__file__).parent / "results" / "accuracy.jsonl"
+from benchmarks.lines import append_line, read_lines
 
 
 @dataclass(frozen=True)
@@ -47,14 +46,13 @@ def main() -> None:
     parser.add_argument("-n", "--seeds", type=int, default=5)
     arguments = parser.parse_args()
     sources = sources_version()
-    done = {(line["question"], line["seed"]) for line in read_lines() if line["sources"] == sources}
+    done = {(line["question"], line["seed"]) for line in read_lines("accuracy") if line["sources"] == sources}
     for seed in range(arguments.seeds):  # seed by seed, so that a machine that changes its speed does so for all
         for question in QUESTIONS:
             if arguments.only in (None, question.name) and (question.name, seed) not in done:
                 line = ask(question, seed) | {"sources": sources}
                 print(json.dumps({key: line[key] for key in ("question", "seed", "accuracy", "seconds")}), flush=True)
-                with RESULTS.open("a") as file:
-                    file.write(json.dumps(line) + "\n")
+                append_line("accuracy", line)
 
 
 def ask(question: Question, seed: int) -> dict[str, object]:
@@ -94,12 +92,6 @@ def locate(data: str) -> str:
 
         return str(traffic_lights())
     return data
-
-
-def read_lines() -> Iterator[dict]:
-    if RESULTS.exists():
-        for line in RESULTS.read_text().splitlines():
-            yield json.loads(line)
 
 
 def sources_version() -> str:

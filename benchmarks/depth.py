@@ -10,13 +10,12 @@ in benchmarks/results/depth.jsonl is left alone.
 
 import argparse
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import registry
 from benchmarks.accuracy import machine, sources_version, vitreous
+from benchmarks.lines import append_line, read_lines
 
-RESULTS = Path(__file__).parent / "results" / "depth.jsonl"
 NETWORKS = ("plain20-cifar", "resnet20-cifar", "plain56-cifar", "resnet56-cifar")
 RECIPE = {  # the paper's, section 4.2, but for the schedule: its steps need 164 epochs
     "training.epochs": 15,
@@ -37,13 +36,12 @@ def main() -> None:
     parser.add_argument("--only", choices=NETWORKS)
     parser.add_argument("--threads", type=int, help="of the processor; by default all")
     arguments = parser.parse_args()
-    done = {line["network"] for line in read_lines()}
+    done = {line["network"] for line in read_lines("depth")}
     for network in NETWORKS:
         if arguments.only in (None, network) and network not in done:
             line = ask(network, arguments.work.absolute() / network, arguments.threads)
             print(json.dumps({key: line[key] for key in ("network", "train_error", "test_error")}), flush=True)
-            with RESULTS.open("a") as file:
-                file.write(json.dumps(line) + "\n")
+            append_line("depth", line)
 
 
 def ask(network: str, run: Path, threads: int | None) -> dict[str, object]:
@@ -74,12 +72,6 @@ def ask(network: str, run: Path, threads: int | None) -> dict[str, object]:
         "machine": machine(),
         "versions": manifest["versions"],
     }
-
-
-def read_lines() -> Iterator[dict]:
-    if RESULTS.exists():
-        for line in RESULTS.read_text().splitlines():
-            yield json.loads(line)
 
 
 if __name__ == "__main__":

@@ -32,8 +32,8 @@ from PIL import Image
 from benchmarks import registry
 from benchmarks.accuracy import machine, sources_version
 from benchmarks.gain import weights_of
+from benchmarks.lines import append_line
 
-RESULTS = Path(__file__).parent / "results" / "frozen.jsonl"
 PEERS = Path(__file__).parent / "peers"
 NUM_TRAIN, SIDE = 1000, 256
 PEER_PACKAGES = ("timm", "fastai", "torch", "torchvision")
@@ -91,8 +91,7 @@ def main() -> None:
             )
             lines.append(line)
             if arguments.images == NUM_TRAIN:
-                with RESULTS.open("a") as file:
-                    file.write(json.dumps(line) + "\n")
+                append_line("frozen", line)
     print(frozen_table(lines))
 
 

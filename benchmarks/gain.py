@@ -14,7 +14,6 @@ one from scratch has the learning rate and optimizer that the package chooses fo
 import argparse
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +22,8 @@ import numpy as np
 from benchmarks import registry
 from benchmarks.accuracy import machine, sources_version, vitreous
 from benchmarks.imagenet_resnet50 import resnet50_paper
+from benchmarks.lines import append_line, read_lines
 
-RESULTS = Path(__file__).parent / "results" / "gain.jsonl"
 BATCH_SIZE = 32
 
 
@@ -72,7 +71,7 @@ def main() -> None:
     work = arguments.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("VITREOUS_CACHE", str(work / "cache"))
-    done = {(line["question"], line["arm"], line["seed"]) for line in read_lines()}
+    done = {(line["question"], line["arm"], line["seed"]) for line in read_lines("gain")}
     for seed in range(arguments.seeds or max(question.num_seeds for question in QUESTIONS)):
         for question in QUESTIONS:
             if arguments.only not in (None, question.name) or seed >= question.num_seeds:
@@ -164,14 +163,7 @@ def short(options: list[str]) -> list[str]:
 
 def append(line: dict[str, object]) -> None:
     print(json.dumps({key: line[key] for key in ("question", "arm", "seed", "accuracy")}), flush=True)
-    with RESULTS.open("a") as file:
-        file.write(json.dumps(line) + "\n")
-
-
-def read_lines() -> Iterator[dict]:
-    if RESULTS.exists():
-        for line in RESULTS.read_text().splitlines():
-            yield json.loads(line)
+    append_line("gain", line)
 
 
 if __name__ == "__main__":

@@ -23,10 +23,10 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks import registry
 from benchmarks.accuracy import machine, sources_version
+from benchmarks.lines import append_line
 from vitreous.data.preprocess import Preprocess
 from vitreous.models import build_network
 
-RESULTS = Path(__file__).parent / "results" / "weights.jsonl"
 MEAN_BGR = (103.939, 116.779, 123.68)  # subtracted from pixels of 0..255; Keras' mode "caffe" (after He's release)
 EPSILON, OURS = 1e-3, 1e-5
 NUM_NUMBERS = 25_636_712  # with the biases of the convolutions and the statistics of the norms
@@ -45,8 +45,7 @@ def main() -> None:
     if "--check" in sys.argv:
         line = check(folder)
         print(json.dumps(line))
-        with RESULTS.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        append_line("weights", line)
 
 
 def resnet50_paper() -> Path:

@@ -3,7 +3,6 @@
 python -m benchmarks.tables [--check]
 """
 
-import json
 import statistics
 import sys
 from collections import defaultdict
@@ -12,8 +11,9 @@ from pathlib import Path
 
 import matplotlib as mpl
 
+from benchmarks.lines import read_lines
+
 ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
 END = "<!-- end -->"
 BLUE, ORANGE = "#0072b2", "#d55e00"  # Okabe and Ito 2008: told apart whatever one's eyes
 
@@ -34,11 +34,6 @@ def write_table(results: str, place: Path, table: Callable[[list[dict]], str]) -
     if "--check" in sys.argv and new != old:
         sys.exit(f"{place.name} is not what benchmarks/results says; run python -m benchmarks.tables")
     place.write_text(new, encoding="utf-8")
-
-
-def read_lines(results: str) -> list[dict]:
-    file = RESULTS / f"{results}.jsonl"
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def accuracy_table(lines: list[dict]) -> str:
