@@ -41,18 +41,17 @@ def main() -> None:
     optimizer = torch.optim.AdamW(model.get_classifier().parameters(), lr=RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS * len(train))
     epoch_seconds, num_seen = [], 0
-    with torch.autocast("cpu", torch.bfloat16, enabled=arguments.bf16):
-        for _ in range(EPOCHS):
-            started = time.perf_counter()
-            for images, labels in train:
-                loss = F.cross_entropy(logits(model, images), labels)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                num_seen += len(labels)
-            epoch_seconds.append(time.perf_counter() - started)
-        hits = test_hits(model, test)
+    for _ in range(EPOCHS):
+        started = time.perf_counter()
+        for images, labels in train:
+            loss = F.cross_entropy(logits(model, images, arguments.bf16), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            num_seen += len(labels)
+        epoch_seconds.append(time.perf_counter() - started)
+    hits = test_hits(model, test, arguments.bf16)
     outcome = {"epoch_seconds": epoch_seconds, "num_seen": num_seen}
     print(json.dumps(outcome | {"accuracy": float(hits.float().mean()), "num_test": len(hits)}))
 
@@ -87,15 +86,17 @@ def mobilenet(weights: Path, num_classes: int) -> nn.Module:
     return model.to(memory_format=torch.channels_last)
 
 
-def logits(model: nn.Module, images: Tensor) -> Tensor:
-    with torch.no_grad():
-        features = model.forward_features(images.contiguous(memory_format=torch.channels_last))
-    return model.forward_head(features).float()
+def logits(model: nn.Module, images: Tensor, bf16: bool) -> Tensor:
+    """A context of its own for each batch: until it ends, autocast keeps the head's rounded weights as they were."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with torch.no_grad():
+            features = model.forward_features(images.contiguous(memory_format=torch.channels_last))
+        return model.forward_head(features).float()
 
 
-def test_hits(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+def test_hits(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], bf16: bool) -> Tensor:
     with torch.no_grad():
-        return torch.cat([logits(model, images).argmax(1) == labels for images, labels in batches])
+        return torch.cat([logits(model, images, bf16).argmax(1) == labels for images, labels in batches])
 
 
 if __name__ == "__main__":
