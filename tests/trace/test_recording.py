@@ -124,3 +124,30 @@ def test_named_arguments_count_like_others():
             return functional.linear(x, weight=torch.ones(5, 7, device=x.device))
 
     assert [step.macs for step in record(Blur(), (3, 8, 8)).operations if step.macs] == [3 * 49 * 4, 3 * 7 * 5 * 7]
+
+
+def test_every_operation_has_a_name_that_finds_it():
+    recording = record(Twice(), (3, 8, 8))
+    assert recording.names == ("input", "conv", "norm", "relu", "conv", "add", "avg_pool2d")
+    addresses = [(name, step.call) for name, step in zip(recording.names, recording.operations, strict=True)]
+    assert [recording.find(*address) for address in addresses] == list(range(7))
+    assert recording.find("avg_pool2d") == recording.find("") == 6
+    assert recording.find("conv", 2) is recording.find("dense") is None
+    assert recording.constants[:2] == ("conv.weight", "conv.bias")
+
+
+class Named(nn.Module):
+    """A module with the name of a function, and a function called twice in one forward."""
+
+    def __init__(self):
+        super().__init__()
+        self.relu = nn.Sequential(nn.ReLU(), nn.Conv2d(1, 1, 1))
+
+    def forward(self, x):
+        return functional.relu(functional.relu(self.relu(x)))
+
+
+def test_a_name_is_never_that_of_two_operations():
+    recording = record(Named(), (1, 4, 4))
+    assert recording.names == ("input", "relu.0", "relu.1", ":relu", "relu#2")
+    assert recording.find("relu") == 2  # the module's result

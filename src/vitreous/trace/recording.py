@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -34,6 +35,7 @@ class Ref:
     shape: Shape
     operation: int | None = None
     output: int = 0
+    constant: int | None = None  # its number among the recording's constants, where no operation made it
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +53,72 @@ class Operation:
     computed_macs: int  # what torch is given to compute
 
     @property
+    def function(self) -> str:
+        """Its name without what marks it as in place or as an operator.
+
+        >>> [replace(_IMAGE, name=name).function for name in ("relu_", "__iadd__", "conv2d")]
+        ['relu', 'add', 'conv2d']
+        """
+        plain = self.name.strip("_")
+        return plain[1:] if self.name.startswith("__") and plain[1:] in _ARITHMETIC else plain
+
+    @property
     def inputs(self) -> list[Ref]:
         """The tensors it was given that other operations made."""
         return [ref for ref in found(Ref, (self.args, dict(self.kwargs))) if ref.operation is not None]
 
 
+_ARITHMETIC = frozenset(("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul"))
+_IMAGE = Operation("input", "", 0, (), {}, (), 0, 0, 0)
+
+
 @dataclass(frozen=True, slots=True)
+class ModuleCall:
+    """One run of a module's forward: which operations ran inside it, and which tensors it gave back."""
+
+    path: str  # "" is the network itself
+    call: int
+    kind: str  # the name of its class
+    operations: range
+    outputs: tuple[Ref, ...]
+
+
+@dataclass(frozen=True)
 class Recording:
-    """All operations in the order in which they ran, and how many parameters the network has."""
+    """All operations in the order in which they ran, and the modules that they ran in, inner ones first."""
 
     operations: tuple[Operation, ...]
-    parameters: int
+    modules: tuple[ModuleCall, ...]
+    constants: tuple[str, ...]  # the parameters and buffers that were read, by name; "" for any other tensor
+    parameters: int  # of the whole network, read or not
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """What people call each operation: the path of its module where that runs nothing else, else path:function.
+
+        The second of the same function in one forward of a module is ``path:function#2``. Together with ``call`` a
+        name stands for one operation: the same module may run several times.
+        """
+        alone = {(each.path, each.call) for each in self.modules if len(each.operations) == 1}
+        paths = {each.path for each in self.modules}
+        seen: Counter[tuple[str, int, str]] = Counter()
+        names = []
+        for operation in self.operations:
+            place = operation.path, operation.call
+            seen[*place, operation.function] += 1
+            count = seen[*place, operation.function]
+            name = operation.function + (f"#{count}" if count > 1 else "")
+            is_plain = operation.path == "" and name not in paths
+            names.append(operation.path if place in alone else name if is_plain else f"{operation.path}:{name}")
+        return tuple(names)
+
+    def find(self, name: str, call: int = 0) -> int | None:
+        """The number of the operation of this name, or of the one whose result the module of this name gave back."""
+        for number, operation in enumerate(self.operations):
+            if operation.call == call and self.names[number] == name:
+                return number
+        module = next((each for each in self.modules if (each.path, each.call) == (name, call)), None)
+        return module.outputs[0].operation if module is not None and module.outputs else None
 
 
 def record(network: nn.Module, input_shape: Sequence[int]) -> Recording:
@@ -75,9 +132,9 @@ def record(network: nn.Module, input_shape: Sequence[int]) -> Recording:
     """
     stand_ins = _stand_ins(network)
     parameters = {id(stand_ins[name]): tensor.numel() for name, tensor in network.named_parameters()}
-    recorder = _Recorder(dict(parameters))
+    recorder = Recorder({id(tensor): name for name, tensor in stand_ins.items()}, dict(parameters))
     with (
-        _evaluating(network),
+        evaluating(network),
         recorder.following(network),
         torch.no_grad(),
         torch.random.fork_rng(devices=[]),
@@ -90,16 +147,32 @@ def record(network: nn.Module, input_shape: Sequence[int]) -> Recording:
                 functional_call(network, stand_ins, (image,))
         except Exception as error:  # a network may raise whatever it likes
             raise ShapeError(recorder.described(error, input_shape)) from error
-    return Recording(tuple(recorder.operations), sum(parameters.values()))
+    return recorder.recording(sum(parameters.values()))
 
 
-class _Recorder(TorchFunctionMode):
-    """Writes down each torch function called inside. Tensors are told apart by identity, so all are kept alive."""
+class Recorder(TorchFunctionMode):
+    """Writes down each torch function called inside. Tensors are told apart by identity, so all are kept alive.
 
-    def __init__(self, unread: dict[int, int]) -> None:
+    Args:
+        names: id of a parameter or buffer -> its name.
+        unread: id of a parameter -> how many numbers it holds.
+        keep: is told of each tensor that an operation made or wrote into: operation, output, the tensor.
+    """
+
+    def __init__(
+        self,
+        names: Mapping[int, str],
+        unread: dict[int, int],
+        keep: Callable[[int, int, Tensor], None] = lambda *_: None,
+    ) -> None:
         super().__init__()
         self.operations: list[Operation] = []
-        self._unread = unread  # id of a parameter -> its size, until it is read
+        self.modules: list[ModuleCall] = []
+        self.constants: list[Tensor] = []
+        self._names = names
+        self._unread = unread
+        self._keep = keep
+        self._constants: dict[int, int] = {}  # id of a tensor that no operation made -> its number
         self._makers: dict[int, tuple[int, int, Tensor]] = {}  # id of a tensor -> operation, output, the tensor
         self._modules: list[tuple[str, int]] = [("", 0)]  # those that the forward is in: path, call
         self._failed: tuple[str, str, list[Shape]] | None = None
@@ -149,10 +222,21 @@ class _Recorder(TorchFunctionMode):
         )
         for number, tensor in enumerate(made):
             self._makers[id(tensor)] = len(self.operations) - 1, number, tensor
+            self._keep(len(self.operations) - 1, number, tensor)
+
+    def recording(self, parameters: int) -> Recording:
+        """What was written down, of a network that has so many parameters."""
+        constants = tuple(self._names.get(id(tensor), "") for tensor in self.constants)
+        return Recording(tuple(self.operations), tuple(self.modules), constants, parameters)
 
     def _ref(self, tensor: Tensor) -> Ref:
-        operation, output, _ = self._makers.get(id(tensor), (None, 0, tensor))
-        return Ref(tuple(tensor.shape), operation, output)
+        if id(tensor) in self._makers:
+            operation, output, _ = self._makers[id(tensor)]
+            return Ref(tuple(tensor.shape), operation, output)
+        if id(tensor) not in self._constants:
+            self._constants[id(tensor)] = len(self.constants)
+            self.constants.append(tensor)
+        return Ref(tuple(tensor.shape), constant=self._constants[id(tensor)])
 
     def _spread(self, written: Tensor) -> None:
         """A tensor was written in place: what other views of the same numbers hold has changed with it."""
@@ -179,8 +263,11 @@ class _Recorder(TorchFunctionMode):
                     starts.append(len(self.operations))
 
                 def leave(module: nn.Module, inputs: Any, output: Any, needed: Any = needed) -> None:
-                    self._modules.pop()
+                    path, call = self._modules.pop()
                     first = starts.pop()
+                    ran = range(first, len(self.operations))
+                    outputs = tuple(map(self._ref, found(Tensor, output)))
+                    self.modules.append(ModuleCall(path, call, type(module).__name__, ran, outputs))
                     if needed is not None and isinstance(output, Tensor):
                         self._declare(first, needed(tuple(output.shape)))
 
@@ -229,7 +316,7 @@ def _stand_ins(network: nn.Module) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
+def evaluating(network: nn.Module) -> Iterator[None]:
     """Evaluation mode by the flags alone: a network's own ``train`` or ``eval`` may do more than that."""
     modes = [(module, module.training) for module in network.modules()]
     try:
