@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from vitreous.workflow import list_models
+from vitreous.workflow.networks import list_models
 
 PAGE = Path(__file__).parent.parent / "docs" / "architectures.md"
 ARTICLE = ("lenet5-1998", "lenet5", "alexnet", "vgg16", "resnet50", "resnet101", "resnet152")

@@ -14,28 +14,28 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vitreous.models import build_network as build_network
     from vitreous.run import list_runs as list_runs
-    from vitreous.workflow import convert as convert
-    from vitreous.workflow import evaluate as evaluate
-    from vitreous.workflow import export as export
-    from vitreous.workflow import list_models as list_models
-    from vitreous.workflow import load_run as load_run
-    from vitreous.workflow import predict as predict
-    from vitreous.workflow import resume as resume
-    from vitreous.workflow import train as train
-    from vitreous.workflow import write_report as write_report
+    from vitreous.workflow.finished import convert as convert
+    from vitreous.workflow.finished import evaluate as evaluate
+    from vitreous.workflow.finished import export as export
+    from vitreous.workflow.finished import load_run as load_run
+    from vitreous.workflow.finished import predict as predict
+    from vitreous.workflow.finished import write_report as write_report
+    from vitreous.workflow.networks import list_models as list_models
+    from vitreous.workflow.training import resume as resume
+    from vitreous.workflow.training import train as train
 
 _HOMES = {
     "build_network": "vitreous.models",
-    "convert": "vitreous.workflow",
-    "evaluate": "vitreous.workflow",
-    "export": "vitreous.workflow",
-    "list_models": "vitreous.workflow",
+    "convert": "vitreous.workflow.finished",
+    "evaluate": "vitreous.workflow.finished",
+    "export": "vitreous.workflow.finished",
+    "list_models": "vitreous.workflow.networks",
     "list_runs": "vitreous.run",
-    "load_run": "vitreous.workflow",
-    "predict": "vitreous.workflow",
-    "resume": "vitreous.workflow",
-    "train": "vitreous.workflow",
-    "write_report": "vitreous.workflow",
+    "load_run": "vitreous.workflow.finished",
+    "predict": "vitreous.workflow.finished",
+    "resume": "vitreous.workflow.training",
+    "train": "vitreous.workflow.training",
+    "write_report": "vitreous.workflow.finished",
 }
 
 __all__ = sorted(_HOMES)

@@ -11,7 +11,7 @@ from vitreous.cli import run_command
 from vitreous.errors import ConfigError, PatternError, ShapeError
 from vitreous.geometry import conv_output_size, pool_output_size
 from vitreous.models import ARCHITECTURES, build_network, check_network, is_pattern
-from vitreous.workflow import list_models
+from vitreous.workflow.networks import list_models
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -18,10 +18,10 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Make a .safetensors file of a pickle's weights, without running what the pickle may hold."""
-    from vitreous import workflow
     from vitreous.cli.console import print_json, printable
+    from vitreous.workflow import finished
 
-    made = workflow.convert(source, out, seconds=seconds)
+    made = finished.convert(source, out, seconds=seconds)
     if as_json:
         print_json(made.to_json())
         return

@@ -20,10 +20,10 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Score a run, with confidence intervals."""
-    from vitreous import workflow
     from vitreous.cli.console import console_progress, print_json
+    from vitreous.workflow import finished
 
-    scores = workflow.evaluate(
+    scores = finished.evaluate(
         run,
         data,
         split=split,

@@ -15,11 +15,11 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Write a run's network for another program, verified to score the same before it is kept."""
-    from vitreous import workflow
     from vitreous.cli.console import print_json
     from vitreous.run import run_path
+    from vitreous.workflow import finished
 
-    written = workflow.export(run, format=format, out=out)
+    written = finished.export(run, format=format, out=out)
     if as_json:
         print_json(
             {

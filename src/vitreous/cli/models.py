@@ -24,7 +24,7 @@ def command(
 ) -> None:
     """List the architectures that --model knows by name: what they cost, what they see, what was published of them."""
     from vitreous.cli.console import print_json, print_table
-    from vitreous.workflow import list_models
+    from vitreous.workflow.networks import list_models
 
     rows = list_models(name)
     if as_json:

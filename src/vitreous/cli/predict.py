@@ -13,7 +13,7 @@ from vitreous.cli.options import AcceptChangedCode, Factory
 from vitreous.errors import UserError
 
 if TYPE_CHECKING:
-    from vitreous.workflow import PredictedImage
+    from vitreous.workflow.finished import PredictedImage
 
 EXAMPLE = "vitreous predict runs/lamps new.jpg inbox/ --csv"
 
@@ -39,11 +39,11 @@ def command(
     if not listed:
         raise UserError("there is no file in what was named, so there is nothing to predict.")
 
-    from vitreous import workflow
     from vitreous.run import Run
+    from vitreous.workflow import finished
 
-    predictor = workflow.load_run(run, device, model=model, accept_changed_code=accept_changed_code)
-    answers = workflow.predict(predictor, ((path, _image(path)) for path in listed))
+    predictor = finished.load_run(run, device, model=model, accept_changed_code=accept_changed_code)
+    answers = finished.predict(predictor, ((path, _image(path)) for path in listed))
     if as_csv:
         return _print_csv(predictor.classes, answers)
     if as_json:

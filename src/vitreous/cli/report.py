@@ -18,10 +18,10 @@ def command(
     accept_changed_code: AcceptChangedCode = False,
 ) -> None:
     """Write a run's report.html again."""
-    from vitreous import workflow
     from vitreous.cli.console import console_progress
+    from vitreous.workflow import finished
 
-    page = workflow.write_report(
+    page = finished.write_report(
         run,
         with_images=not no_images,
         model=model,

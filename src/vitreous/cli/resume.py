@@ -16,12 +16,12 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the run and its scores as JSON.")] = False,
 ) -> None:
     """Go on with a run that was stopped, to the same bits."""
-    from vitreous import workflow
     from vitreous.cli.console import console_progress
     from vitreous.cli.signals import stop_on_signals
     from vitreous.cli.train import print_outcome
+    from vitreous.workflow import training
 
-    resumed = workflow.resume(
+    resumed = training.resume(
         run,
         model=model,
         accept_changed_code=accept_changed_code,

@@ -60,9 +60,9 @@ def command(
         refuse_factory(asked.model.name, config)
     asked = asked.override(settings or ())
 
-    from vitreous import workflow
+    from vitreous.workflow import training
 
-    trained = workflow.train(
+    trained = training.train(
         data,
         run=run,
         config=asked,

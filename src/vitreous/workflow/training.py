@@ -1,15 +1,12 @@
-"""What the commands do: each function here composes the rooms below; the command line only parses and prints.
-
-The walk of a training run, top to bottom: source -> data -> recipe -> network -> engine -> run folder -> loop ->
+"""The walk of a training run, top to bottom: source -> data -> recipe -> network -> engine -> run folder -> loop ->
 scores -> predictions, golden inputs, report.
 """
 
 import dataclasses
 import platform
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -24,41 +21,35 @@ from vitreous.augmentation import Augmentation
 from vitreous.checkpoint import KEPT, load_newest_checkpoint
 from vitreous.config import Config, DataConfig, settled
 from vitreous.data.decode import ImageFacts
-from vitreous.data.images import BrokenImage, listed
-from vitreous.data.prepared import ImageSet, prepare, prepare_as, refuse_broken, scan
+from vitreous.data.images import BrokenImage
+from vitreous.data.prepared import ImageSet, prepare, refuse_broken, scan
 from vitreous.data.preprocess import Preprocess, share_kept_by_crop, suggest_preprocess
 from vitreous.data.source import Source, open_source
-from vitreous.errors import ConfigError, DataError, DecodeError, RunError
+from vitreous.errors import DataError, RunError
 from vitreous.evaluation.scored import ScoredSplit
-from vitreous.evaluation.scores import score
-from vitreous.exports.timm_folder import TimmFolder, export_timm, timm_architecture
-from vitreous.models import Architecture, architecture_named, build_network, check_network, describe, is_timm
+from vitreous.models import build_network, check_network, describe, is_timm
 from vitreous.models.foreign import refuse_factory
 from vitreous.models.head import head_of
 from vitreous.models.table import ARCHITECTURES
-from vitreous.predictor import Image, Prediction, Predictor
-from vitreous.predictor.torch_backend import network_input, predictor_from_run, predictor_of
+from vitreous.predictor import Predictor
+from vitreous.predictor.torch_backend import network_input, predictor_of
 from vitreous.progress import SILENT, Progress
 from vitreous.report import page
 from vitreous.run import Run, SplitRow, free_run_path, require_free, require_space, run_path
-from vitreous.trace import receptive_field_json, trace
-from vitreous.trace.shapes import ShapesOnly
 from vitreous.training.engine import choose_engine, recorded_threads
 from vitreous.training.finetune import freeze, is_head_only
 from vitreous.training.head import can_fit
 from vitreous.training.loop import StopRequest, fit, restore_weights
 from vitreous.training.recipe import Facts, choose_recipe, default_pattern, refuse_without_weights
-from vitreous.weights import load_weights, network_from_manifest, network_from_run
+from vitreous.weights import load_weights, network_from_manifest
 from vitreous.weights.adoption import adopt
 from vitreous.weights.contract import architecture_of, sees_colours, with_asked_statistics, with_contract_of
-from vitreous.weights.conversion import Conversion
-from vitreous.weights.conversion import convert as convert_weights
 from vitreous.weights.foreign import WeightFile, open_weights
 from vitreous.weights.preprocessing import WeightPreprocessing
+from vitreous.workflow.run_images import images_of, main_split, score_split, scored_splits
 
 _GOLDEN_INPUTS = 4
 _LEAST_KEPT = 2 / 3  # of a picture's area, by a crop that nobody asked for
-
 StopContext = AbstractContextManager[StopRequest]
 
 
@@ -167,199 +158,7 @@ def resume(
         return run
     network = network_from_manifest(run.manifest, model=model, accept_changed_code=accept_changed_code)
     _adopt_again(run, network)
-    return _train_to_end(run, network, _images_of(run, progress), progress, stop)
-
-
-def evaluate(
-    path: str | Path,
-    data: str | Path | None = None,
-    *,
-    split: str | None = None,
-    skip_broken: bool = False,
-    device: str | None = None,
-    model: str | None = None,
-    accept_changed_code: bool = False,
-    progress: Progress = SILENT,
-) -> dict[str, Any]:
-    """Score a run on a part of its own data, or on other data whose classes are matched by name.
-
-    Args:
-        path: the run.
-        data: other data; by default the run's own.
-        split: ``train``, ``val`` or ``test``; by default test where there is one, else val; of other data all images.
-        skip_broken: leave unreadable images out, counted, instead of refusing.
-        device: where to run; by default as in training.
-        model: ``file.py:factory`` again, where that built the network.
-        accept_changed_code: take the file though it is not what it was.
-        progress: where messages and bars go.
-
-    Returns:
-        ``run``, ``split``, ``num_images``, ``accuracy`` and ``per_class`` with intervals, and more; plain values.
-
-    Raises:
-        UserError: no such run, part or class.
-    """
-    run = Run.open(run_path(str(path)))
-    with recorded_threads(run.config.engine):
-        network = network_from_run(run, model=model, accept_changed_code=accept_changed_code)
-        predictor = predictor_of(run, network, device or run.config.engine.device)
-        if data is None:
-            images = _images_of(run, progress)
-        else:
-            images = _images_for(run, open_source(data, for_training=False), skip_broken=skip_broken, progress=progress)
-        name = split or _main_split(images)
-        if not len(images.indices(name)):
-            raise DataError(f"there are no {name} images; parts: {', '.join(sorted(set(images.splits.tolist())))}.")
-        scored = _score_split(predictor, images, name, progress)
-    facts = {
-        "run": str(run.path),
-        "model_sha256": run.manifest["weights"]["sha256"],
-        "data": images.origin,
-        "split": name,
-    }
-    return {**facts, **scored.scores.to_json()}
-
-
-def load_run(
-    path: str | Path, device: str | None = None, *, model: str | None = None, accept_changed_code: bool = False
-) -> Predictor:
-    """The predictor of a run: ``load_run("runs/lamps").predict("lamp.jpg").label``.
-
-    Args:
-        path: the run.
-        device: where to run; by default the first CUDA device, else the processor.
-        model: ``file.py:factory`` again, where that built the network; a run folder never causes code to be loaded.
-        accept_changed_code: take the file though it is not what it was in training.
-
-    Raises:
-        RunError: no run there, weights that training did not write, or a ``model`` that is missing or another.
-    """
-    return predictor_from_run(run_path(str(path)), device, model=model, accept_changed_code=accept_changed_code)
-
-
-@dataclass(frozen=True, slots=True)
-class PredictedImage:
-    """One image and what was said of it; exactly one of ``prediction`` and ``error`` is there."""
-
-    path: str
-    prediction: Prediction | None
-    error: str | None
-
-
-def predict(predictor: Predictor, images: Iterable[tuple[str, Image]]) -> Iterator[PredictedImage]:
-    """Answers for named images, in order; one that cannot be read is an error row and does not stop the others."""
-    names: list[str] = []
-
-    def sources() -> Iterator[Image]:
-        for name, image in images:
-            names.append(name)
-            yield image
-
-    for number, answer in enumerate(predictor.predict_many(sources())):
-        if isinstance(answer, DecodeError):
-            yield PredictedImage(names[number], None, str(answer))
-        else:
-            yield PredictedImage(names[number], answer, None)
-
-
-def list_models(name: str | None = None) -> list[dict[str, Any]]:
-    """The architectures that go by a name, or one of them: what they are, what they cost and see, what was published.
-
-    Counts and receptive fields are those of the built network, traced on an image of its own size; the receptive field
-    is that of the last units that still have places on the image.
-
-    Raises:
-        ConfigError: there is no such name.
-    """
-    architectures = ARCHITECTURES.values() if name is None else [architecture_named(name)]
-    return [_model_facts(architecture) for architecture in architectures]
-
-
-def _model_facts(architecture: Architecture) -> dict[str, Any]:
-    channels, height, width = architecture.input
-    with torch.device("meta"), ShapesOnly():
-        network = build_network(
-            architecture.name,
-            num_classes=architecture.num_classes,
-            in_channels=channels,
-            image_size=(height, width),
-        )
-    found = trace(network, architecture.input)
-    fields = () if found.last_map is None else found.fields[found.last_map]
-    return {
-        "name": architecture.name,
-        "year": architecture.year,
-        "depth": architecture.depth,
-        "input": "x".join(map(str, architecture.input)),
-        "parameters": found.parameters,
-        "macs": found.macs,
-        "computed_macs": found.computed_macs,
-        "receptive_field": receptive_field_json(fields),
-        "published": [dataclasses.asdict(published) for published in architecture.published],
-        "idea": architecture.idea,
-        "source": architecture.source,
-        "note": architecture.note,
-    }
-
-
-def write_report(
-    path: str | Path,
-    *,
-    with_images: bool = True,
-    model: str | None = None,
-    accept_changed_code: bool = False,
-    progress: Progress = SILENT,
-) -> Path:
-    """Write a run's ``report.html`` again; without images it shows nothing of the user's pictures.
-
-    Where ``file.py:factory`` built the network, ``model`` names it again; see ``load_run``.
-
-    Raises:
-        RunError: no finished run there.
-    """
-    run = Run.open(run_path(str(path)))
-    with recorded_threads(run.config.engine):
-        network = network_from_run(run, model=model, accept_changed_code=accept_changed_code)
-        predictor = predictor_of(run, network)
-        images = _images_of(run, progress)
-        scored = [_score_split(predictor, images, name, progress) for name in _scored_splits(images)]
-        return page.write_report(run, network.cpu(), predictor.preprocess, scored, with_images=with_images)
-
-
-def export(path: str | Path, *, format: str = "timm", out: str | Path | None = None) -> TimmFolder:
-    """Write a run's network for another program, verified to give the same logits before it is kept.
-
-    Args:
-        path: the run, which is complete.
-        format: ``timm``: a folder for ``timm.create_model("local-dir:DIR", pretrained=True)``.
-        out: the new folder; by default ``exports/FORMAT`` in the run.
-
-    Raises:
-        UserError: no such run, format or counterpart of the network, or ``out`` exists.
-        VerificationError: what was written scores otherwise; it is not kept.
-    """
-    if format != "timm":
-        raise ConfigError(f"there is no export format {format!r}; --format timm writes a folder that timm loads.")
-    run = Run.open(run_path(str(path)))
-    timm_architecture(run.manifest["model"]["name"])  # before anything is built
-    with recorded_threads(run.config.engine):
-        network = network_from_run(run)
-        return export_timm(run, network, predictor_of(run, network, "cpu"), Path(out or run.path / "exports" / format))
-
-
-def convert(source: str | Path, out: str | Path | None = None, *, seconds: int = 300) -> Conversion:
-    """Make a ``.safetensors`` file of the weights in a pickle of torch (.pth, .pt, .bin, .ckpt); runs no code of it.
-
-    Args:
-        source: the pickle.
-        out: the new file; by default the same name in ``.safetensors``, in the current folder.
-        seconds: after which the attempt ends.
-
-    Raises:
-        UserError: no such file, one that holds code or is damaged, or ``out`` exists; nothing is written.
-    """
-    source = Path(source)
-    return convert_weights(source, Path(out or f"{source.stem}.safetensors"), seconds=seconds)
+    return _train_to_end(run, network, images_of(run, progress), progress, stop)
 
 
 def _train_to_end(run: Run, network: nn.Module, images: ImageSet, progress: Progress, stop: StopContext | None) -> Run:
@@ -370,7 +169,7 @@ def _train_to_end(run: Run, network: nn.Module, images: ImageSet, progress: Prog
     with recorded_threads(run.config.engine):
         load_weights(network, run.verified_weights())  # the best, in place of the last
         predictor = predictor_of(run, network, run.config.engine.device)
-        scored = [_score_split(predictor, images, name, progress) for name in _scored_splits(images)]
+        scored = [score_split(predictor, images, name, progress) for name in scored_splits(images)]
         _write_golden(run, predictor, images)
         for part in scored:
             _write_predictions(run, predictor, part)
@@ -564,76 +363,6 @@ def _split_rows(images: ImageSet) -> Iterator[SplitRow]:
         yield SplitRow(content_hash, images.names[number], label, str(images.splits[number]))
 
 
-def _images_of(run: Run, progress: Progress) -> ImageSet:
-    """The run's own data, found again, with the parts of splits.csv.
-
-    Raises:
-        RunError: an image is gone, new or changed since training.
-    """
-    origin = run.config.data.source
-    skip_broken = run.config.data.skip_broken
-    images = _images_for(run, open_source(origin), skip_broken=skip_broken, progress=progress)
-    parts = {(row.content_hash, row.path): row.split for row in run.splits()}
-    found = list(zip(images.hashes, images.names, strict=True))
-    missing = parts.keys() - set(found)
-    extra = [key for key in found if key not in parts]
-    if missing or extra:
-        example = min(name for _, name in [*missing, *extra])
-        raise RunError(
-            f"{origin} has changed since {run.path} was trained: {len(missing)} images are gone or changed, "
-            f"{len(extra)} are new or changed (e.g. {example!r}). Restore it, or evaluate it as other data: "
-            f"vitreous evaluate {run.path} DATA."
-        )
-    return dataclasses.replace(images, splits=np.array([parts[key] for key in found]))
-
-
-def _images_for(run: Run, source: Source, *, skip_broken: bool, progress: Progress) -> ImageSet:
-    """Any labelled images with the run's pixels, and labels that are the run's by name.
-
-    Raises:
-        DataError: a class that the run does not know.
-    """
-    unknown = [name for name in source.classes if name not in run.classes]
-    if unknown:
-        raise DataError(
-            f"{source.origin} has classes that {run.path} does not know: {listed(unknown)}; "
-            f"it knows {listed(run.classes, most=20)}."
-        )
-    absent = [name for name in run.classes if name not in source.classes]
-    if absent:
-        progress.say(f"no image shows {listed(absent)}, so nothing is said about them.")
-    to_ours = np.array([run.classes.index(name) for name in source.classes], dtype=np.int64)
-    source = dataclasses.replace(source, classes=run.classes, labels=to_ours[source.labels])
-    preprocess = Preprocess.from_dict(run.manifest["preprocessing"])
-    return prepare_as(source, preprocess, skip_broken=skip_broken, progress=progress)
-
-
-def _main_split(images: ImageSet) -> str:
-    return _scored_splits(images)[0]
-
-
-def _scored_splits(images: ImageSet) -> list[str]:
-    """The parts worth a score, the most honest first."""
-    return [name for name in ("test", "val") if len(images.indices(name))] or ["train"]
-
-
-def _score_split(predictor: Predictor, images: ImageSet, split: str, progress: Progress) -> ScoredSplit:
-    indices = images.indices(split)
-    pixels, labels = images.pixels[indices], images.labels[indices]
-    with progress.task(f"scoring {split}", len(indices), "images") as task:
-        logits = predictor.logits(pixels)
-        task.advance(len(indices))
-    return ScoredSplit(
-        split=split,
-        scores=score(logits, labels, images.classes),
-        labels_N=labels,
-        logits_NK=logits,
-        hashes=tuple(images.hashes[number] for number in indices),
-        names=tuple(images.names[number] for number in indices),
-        pixels_NHWC=pixels,
-    )
-
-
 def _headline(part: ScoredSplit) -> dict[str, Any]:
     scores = part.scores
     return {
@@ -660,7 +389,7 @@ def _write_golden(run: Run, predictor: Predictor, images: ImageSet) -> None:
     """Inputs of a few classes as encoded files, with the logits that any copy of the network must give."""
     folder = run.path / "golden"
     folder.mkdir(exist_ok=True)
-    rows = images.indices(_main_split(images))
+    rows = images.indices(main_split(images))
     _, firsts = np.unique(images.labels[rows], return_index=True)
     chosen = rows[firsts[:_GOLDEN_INPUTS]].tolist()
     expected = []

@@ -1,0 +1,1 @@
+"""What the commands do: each function composes the rooms below; the command line only parses and prints."""
