@@ -119,6 +119,19 @@ def timm_name(model: str) -> str:
     return name
 
 
+def timm_input(model: str) -> tuple[int, int, int]:
+    """The channels, height and width of the images that a network of timm's was designed for.
+
+    Raises:
+        ConfigError: timm is not installed, or knows no such network.
+    """
+    name, timm = timm_name(model), import_timm()
+    _require_known(timm, name)
+    found = timm.models.get_pretrained_cfg(name, allow_unregistered=True)
+    channels, height, width = found.input_size if found is not None else (3, 224, 224)
+    return channels, height, width
+
+
 def import_timm() -> Any:
     """The package timm, which is optional.
 

@@ -84,7 +84,7 @@ def train(
     path = run_path(str(run)) if run is not None else None
     if path is not None:
         require_free(path)
-    asked = _settings(config, data, settings)
+    asked = asked_settings(config, data, settings)
     refuse_without_weights(asked)
     source = open_source(data)
     file = _asked_weights(asked, progress)
@@ -182,7 +182,7 @@ def _train_to_end(run: Run, network: nn.Module, images: ImageSet, progress: Prog
     return run
 
 
-def _settings(config: Config | Path | str | None, data: str | Path, settings: Mapping[str, Any]) -> Config:
+def asked_settings(config: Config | Path | str | None, data: str | Path, settings: Mapping[str, Any]) -> Config:
     """Defaults, then the file, then single settings."""
     asked = config if isinstance(config, Config) else Config.from_file(Path(config)) if config is not None else Config()
     if not isinstance(config, Config) and settings.get("model") is None:
@@ -205,8 +205,12 @@ def _settings(config: Config | Path | str | None, data: str | Path, settings: Ma
     return asked
 
 
-def _prepare(source: Source, asked: Config, progress: Progress, *, may_pad: bool) -> ImageSet:
-    """The images by the contract; where it is the weights' alone, a crop that would cut too much away becomes a pad."""
+def asked_contract(source: Source, asked: Config, progress: Progress, *, may_pad: bool = False) -> Preprocess:
+    """How images will be shown, from their headers; where it is the weights' alone, a harmful crop becomes a pad.
+
+    Raises:
+        UserError: no image can be read, or the network that was asked for does not take such images.
+    """
     data = asked.data
     architecture = ARCHITECTURES.get((asked.model.name or "").lower())
     scanned = scan(source.images, progress)
@@ -231,6 +235,12 @@ def _prepare(source: Source, asked: Config, progress: Progress, *, may_pad: bool
             in_channels=preprocess.channels,
             image_size=(preprocess.height, preprocess.width),
         )
+    return preprocess
+
+
+def _prepare(source: Source, asked: Config, progress: Progress, *, may_pad: bool) -> ImageSet:
+    data = asked.data
+    preprocess = asked_contract(source, asked, progress, may_pad=may_pad)
     images = prepare(
         source,
         preprocess=preprocess,
