@@ -20,7 +20,8 @@ def test_summary_tells_a_row_per_layer_and_the_totals(capsys):
     status, out, _ = answer(capsys, "summary", "resnet50")
     assert status == 0
     row = next(line for line in out.splitlines() if line.startswith("layer4.2.conv2 "))
-    assert row.split() == ["layer4.2.conv2", "conv2d", "512", "x", "7", "x", "7", "2,359,296", "115,605,504", "98.0", "427", "32", "18.1%"]
+    assert row.split()[1:8] == ["conv2d", "512", "x", "7", "x", "7", "2,359,296"]
+    assert row.split()[8:] == ["115,605,504", "98.0", "427", "32", "18.1%"]
     assert "25,557,032 parameters" in out
     assert "4,089,184,256 MACs = 8,178,368,512 FLOPs" in out
     assert "a unit's field is wider than the image" in out
