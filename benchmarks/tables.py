@@ -21,6 +21,8 @@ BLUE, ORANGE = "#0072b2", "#d55e00"  # Okabe and Ito 2008: told apart whatever o
 def main() -> None:
     write_table("accuracy", ROOT / "README.md", accuracy_table)
     write_table("gain", ROOT / "docs" / "transfer.md", gain_table)
+    write_table("seethrough", ROOT / "docs" / "seethrough.md", seethrough_table)
+    write_table("blur", ROOT / "docs" / "seethrough.md", blur_table)
     if "--check" not in sys.argv:
         draw_gain(read_lines("gain"), ROOT / "docs" / "transfer.svg")
 
@@ -132,6 +134,75 @@ def draw_gain(lines: list[dict], target: Path) -> None:
     figure.tight_layout()
     figure.savefig(target, metadata={"Date": None})
     plt.close(figure)
+
+
+# --- docs/seethrough.md -----------------------------------------------------------------------------------------------
+
+
+def seethrough_table(lines: list[dict]) -> str:
+    """One row for each network and tool, of the newest run that asked about the network."""
+    if not lines:
+        return "Not measured yet.\n"
+    newest = {line["network"]: line["started"] for line in lines}  # lines are only added
+    asked = [line for line in lines if line["started"] == newest[line["network"]]]
+    knowing = {line["tool"] for line in asked if set(line.get("fields", ())) - {"unknown"}}  # receptive fields at all
+    rows = [
+        "| network | tool | parameters | MACs | functions, with shapes | receptive fields | warm | cold |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for line in asked:
+        first = line["network"] if line["tool"] == asked[0]["tool"] else ""
+        rows.append(f"| {first} | {line['tool']} | {' | '.join(_answers(line, line['tool'] in knowing))} |")
+    last = asked[-1]
+    versions = ", ".join(f"{name} {version}" for name, version in last["versions"].items())
+    told = [f"Versions: {versions}.", f"Machine: {last['machine']}; one thread; rounds: {last['rounds']}."]
+    return "\n".join([*rows, "", *told, ""])
+
+
+def _answers(line: dict, knows_fields: bool) -> list[str]:
+    """Of one tool about one network: a cell for each question."""
+    if "error" in line:
+        return [f"fails: `{line['error'].partition(':')[0]}`", *["–"] * 5]
+    truth, kinds = line["truth"], line["fields"]
+    functions = f"{line['functions_told']} of {line['functions']}" if line["functions"] else "has none"
+    is_silent = not line["functions_told"] and line["functions"]
+    if set(kinds) == {"unknown"}:
+        fields = "unknown" if knows_fields else "not told"
+    elif len(truth["fields"]) == 1:
+        (told,), (kind,) = line["fields_told"].values(), kinds
+        fields = f"{told[0][0]} px, {kind}"
+    else:
+        fields = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+    return [
+        _beside(line["parameters"], truth["parameters"]),
+        _beside(line["macs"], truth["macs"]),
+        "not told" if is_silent else functions,
+        fields,
+        *(f"{line[key]:.3f} s" for key in ("warm_seconds", "cold_seconds")),
+    ]
+
+
+def _beside(said: int, true: int) -> str:
+    return f"{said:,}" if said == true else f"{said:,} ({100 * (said / true - 1):+.2g} %)"
+
+
+def blur_table(lines: list[dict]) -> str:
+    """One row for each network with and without blur: accuracy and shift consistency over the seeds."""
+    if not lines:
+        return "Not measured yet.\n"
+    newest = {(line["network"], line["arm"]): line["sources"] for line in lines}
+    rows = [
+        "| network | | test accuracy | same answer, circular | same answer, edge | MACs | seeds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for (network, arm), sources in sorted(newest.items()):
+        runs = [line for line in lines if (line["network"], line["arm"], line["sources"]) == (network, arm, sources)]
+        shares = (_share([run[key] for run in runs]) for key in ("accuracy", "same_circular", "same_edge"))
+        rows.append(f"| `{runs[0]['line']}` | {arm} | {' | '.join(shares)} | {runs[0]['macs']:,} | {len(runs)} |")
+    machines = sorted({line["machine"] for line in lines})
+    shift = lines[-1]["max_shift"]
+    told = f"Shifts of 1 to {shift} px down, right and both; {lines[-1]['num_images']:,} test images."
+    return "\n".join([*rows, "", told, f"Machine: {'; '.join(machines)}.", ""])
 
 
 def _share(values: Collection[float]) -> str:

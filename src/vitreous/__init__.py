@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vitreous.models import build_network as build_network
     from vitreous.run import list_runs as list_runs
+    from vitreous.workflow.checking import check as check
+    from vitreous.workflow.explaining import explain as explain
+    from vitreous.workflow.explaining import explain_number as explain_number
     from vitreous.workflow.finished import convert as convert
     from vitreous.workflow.finished import evaluate as evaluate
     from vitreous.workflow.finished import export as export
@@ -21,19 +24,24 @@ if TYPE_CHECKING:
     from vitreous.workflow.finished import predict as predict
     from vitreous.workflow.finished import write_report as write_report
     from vitreous.workflow.networks import list_models as list_models
+    from vitreous.workflow.networks import summary as summary
     from vitreous.workflow.training import resume as resume
     from vitreous.workflow.training import train as train
 
 _HOMES = {
     "build_network": "vitreous.models",
+    "check": "vitreous.workflow.checking",
     "convert": "vitreous.workflow.finished",
     "evaluate": "vitreous.workflow.finished",
+    "explain": "vitreous.workflow.explaining",
+    "explain_number": "vitreous.workflow.explaining",
     "export": "vitreous.workflow.finished",
     "list_models": "vitreous.workflow.networks",
     "list_runs": "vitreous.run",
     "load_run": "vitreous.workflow.finished",
     "predict": "vitreous.workflow.finished",
     "resume": "vitreous.workflow.training",
+    "summary": "vitreous.workflow.networks",
     "train": "vitreous.workflow.training",
     "write_report": "vitreous.workflow.finished",
 }

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from vitreous.errors import ShapeError
 
 Padding = int | tuple[int, int]
+Pixels = int | Fraction  # parts of a pixel where a map was enlarged
 
 
 # --- sizes ------------------------------------------------------------------------------------------------------------
@@ -127,23 +128,23 @@ class ReceptiveField:
     ReceptiveField(size=8, jump=2, start=0)
     """
 
-    size: int = 1
-    jump: int = 1
-    start: int = 0
+    size: Pixels = 1
+    jump: Pixels = 1
+    start: Pixels = 0
 
     def through(self, kernel: int, stride: int = 1, padding: Padding = 0, dilation: int = 1) -> "ReceptiveField":
         """The field after one more convolution or pooling; a global operation over n units is ``through(n)``."""
         near, _ = _ends(padding)
         return ReceptiveField(
-            size=self.size + dilation * (kernel - 1) * self.jump,
-            jump=self.jump * stride,
-            start=self.start - near * self.jump,
+            size=whole(self.size + dilation * (kernel - 1) * self.jump),
+            jump=whole(self.jump * stride),
+            start=whole(self.start - near * self.jump),
         )
 
     def window(self, unit: int) -> range:
         """The pixels in sight of a unit, those in the padding (below 0 or behind the image) included."""
         first = self.start + unit * self.jump
-        return range(first, first + self.size)
+        return range(math.ceil(first), math.floor(first + self.size - 1) + 1)
 
     def clipped(self, unit: int, image_size: int) -> range:
         """The pixels of the image in sight of a unit; empty if it sees nothing but padding."""
@@ -152,7 +153,16 @@ class ReceptiveField:
 
     def centre(self, unit: int) -> Fraction:
         """The middle of a unit's window; it falls between two pixels if the size is even."""
-        return Fraction(2 * (self.start + unit * self.jump) + self.size - 1, 2)
+        return Fraction(2 * (self.start + unit * self.jump) + self.size - 1) / 2
+
+
+def whole(number: Pixels) -> Pixels:
+    """An int where a fraction has come out even.
+
+    >>> whole(Fraction(4, 2)), whole(Fraction(1, 2))
+    (2, Fraction(1, 2))
+    """
+    return int(number) if number == int(number) else number
 
 
 class Merged(NamedTuple):
@@ -177,7 +187,7 @@ def merge(branches: Sequence[ReceptiveField]) -> Merged:
     start = min(branch.start for branch in branches)
     end = max(branch.start + branch.size for branch in branches)
     is_aligned = len({branch.centre(0) for branch in branches}) == 1
-    return Merged(ReceptiveField(end - start, jumps[0], start), is_aligned)
+    return Merged(ReceptiveField(whole(end - start), jumps[0], start), is_aligned)
 
 
 # --- costs ------------------------------------------------------------------------------------------------------------

@@ -7,7 +7,10 @@ import pytest
 
 from vitreous.cli import app, run_command
 
-COMMANDS = ("train", "resume", "evaluate", "predict", "report", "export", "models", "runs", "convert", "cache")
+COMMANDS = (
+    *("train", "resume", "evaluate", "predict", "explain", "report", "check", "summary", "models", "export", "runs"),
+    *("convert", "cache"),
+)
 
 
 def run_python(code):

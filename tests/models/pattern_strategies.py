@@ -1,5 +1,7 @@
 """Random patterns for property tests."""
 
+from dataclasses import replace
+
 from hypothesis.strategies import SearchStrategy, booleans, builds, composite, integers, just, lists, none, sampled_from
 from hypothesis.strategies import one_of as any_of
 
@@ -21,7 +23,13 @@ from vitreous.models.pattern_language import (
 activations = sampled_from(["lin", "relu", "tanh", "gelu", "silu"])
 modes = sampled_from(["max", "avg"])
 
-convs = builds(
+
+def some_blurred(nodes: SearchStrategy) -> SearchStrategy:
+    """Some of those with a stride give it to a blur."""
+    return builds(lambda node, is_blurred: replace(node, is_blurred=is_blurred and node.stride > 1), nodes, booleans())
+
+
+plain_convs = builds(
     Conv,
     filters=sampled_from([2, 4, 6]),
     kernel=sampled_from([(3, 3), (1, 1), (2, 2), (5, 5), (1, 4), (3, 1)]),
@@ -32,7 +40,8 @@ convs = builds(
     has_norm=booleans(),
     activation=activations,
 )
-padded_convs = builds(Conv, filters=sampled_from([2, 4]), stride=integers(1, 3), padding=integers(0, 2))
+convs = some_blurred(plain_convs)
+padded_convs = some_blurred(builds(Conv, filters=sampled_from([2, 4]), stride=integers(1, 3), padding=integers(0, 2)))
 denses = builds(Dense, units=integers(1, 9), has_norm=booleans(), activation=activations)
 anywhere = any_of(
     builds(Activation, sampled_from(["relu", "tanh", "gelu", "silu"])),
@@ -41,7 +50,8 @@ anywhere = any_of(
 )
 small_pools = builds(Pool, mode=modes, kernel=just(2), stride=integers(1, 2), padding=integers(0, 1))
 large_pools = builds(Pool, mode=modes, kernel=just(3), stride=integers(1, 3), padding=integers(0, 1))
-on_maps = any_of(convs, padded_convs, anywhere, small_pools, large_pools, just(Unshuffle(2)))
+pools = some_blurred(any_of(small_pools, large_pools))
+on_maps = any_of(convs, padded_convs, anywhere, pools, just(Unshuffle(2)))
 
 
 @composite

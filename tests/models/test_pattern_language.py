@@ -45,6 +45,8 @@ def test_any_text_is_read_or_refused(line):
         ("[ conv8   pool ] * 2 [conv8] gap fc", "[conv8 pool]*2 conv8 gap fc"),
         ("res [conv8 [conv8]*2] [res[conv8]]*02 gap fc softmax", "res[conv8 [conv8]*2] res[conv8]*2 gap fc softmax"),
         ("\tconv8\ngap fc", "conv8 gap fc"),
+        ("conv8blurbns2tanh poolblur pool2s2blur gap fc", "conv8s2bntanhblur poolblur poolblur gap fc"),
+        ("pool3blurp1s2 avgpoolblur maxpoolblur gap fc", "pool3s2p1blur avgpoolblur poolblur gap fc"),
     ],
 )
 def test_one_canonical_spelling(written, canonical):
@@ -68,6 +70,10 @@ def test_groups_make_a_tree():
         ("conv8s1x2 fc", "conv8s1x2", "'x2' is not a setting"),
         ("conv8k5k3 fc", "conv8k5k3", "set already"),
         ("conv8relutanh fc", "conv8relutanh", "set already"),
+        ("conv8blur fc", "conv8blur", "the blur of conv takes its stride, which is 1; write s2, or leave blur out"),
+        ("pool3s1blur fc", "pool3s1blur", "the blur of pool takes its stride, which is 1"),
+        ("conv8 blur fc", "blur", "'blur' is not a layer"),
+        ("flatten fc8blur fc", "fc8blur", "'blur' is not a setting of fc"),
         ("conv0 fc", "conv0", "filters is 0; it must be at least 1"),
         ("conv8s0 fc", "conv8s0", "stride is 0"),
         ("conv8k0 fc", "conv8k0", "kernel is 0"),

@@ -81,6 +81,9 @@ def small(in_channels=3):
             "conv8k9x5p0",
             "gets a 8x8 map; its 9x5 window does not fit. Start from a larger image (at least 9x5)",
         ),
+        ("[pool]*3 conv8s2blur gap fc", "conv8s2blur", "gets a 1x1 map, which leaves its blur less than 2x2 units. "),
+        ("pool pool poolblur fc", "poolblur", "which leaves its blur less than 2x2 units. Start from a larger image"),
+        ("pool pool pool poolblur gap fc", "poolblur", "gets a 1x1 map; its 2x2 window does not fit. "),
         ("[pool]*30 gap fc", "pool", "Drop a pool or a stride"),
         ("conv8 fc9 fc", "fc9", "fc9 at word 2 needs a vector but gets a 8x8 map; put flatten, gap or gmp before it"),
         ("conv8 fc softmax", "fc", "fc at word 2 needs a vector"),
@@ -106,7 +109,14 @@ def test_what_does_not_fit_is_refused_at_its_word(line, pointed_at, reason):
 
 
 @pytest.mark.parametrize(
-    "line", ["[conv8k5p0 pool]*3 gap fc", "conv8s3p0 pool3 unshuffle2 pool gap fc", "[avgpool3s2]*4 fc"]
+    "line",
+    [
+        "[conv8k5p0 pool]*3 gap fc",
+        "conv8s3p0 pool3 unshuffle2 pool gap fc",
+        "[avgpool3s2]*4 fc",
+        "[conv8k5p0 pool3s2blur]*3 gap fc",
+        "[conv8s2blur]*4 gap fc",
+    ],
 )
 def test_the_advised_size_is_the_smallest_that_fits(line):
     with pytest.raises(PatternError) as caught:

@@ -1,5 +1,7 @@
 """Receptive fields against what a backward pass finds, and, case by case, against what one knows."""
 
+from fractions import Fraction
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from torch.nn.functional import avg_pool2d, max_pool2d, pad
 from torch.utils.flop_counter import FlopCounterMode
 
 from vitreous.errors import ShapeError
-from vitreous.trace import trace
+from vitreous.trace import receptive_field_json, trace
 
 CHANNELS = 4
 
@@ -161,6 +163,7 @@ def after(function, *layers):
 
 
 CONV = nn.Conv2d(3, 8, 3, stride=2, padding=1)  # 16x16 units: size 3, jump 2, start -1
+SAME = (3, 2, -1, "exact")
 ALL = (33, None, -1, "exact")  # from the first unit's first pixel to the last unit's last
 
 
@@ -172,7 +175,7 @@ ALL = (33, None, -1, "exact")  # from the first unit's first pixel to the last u
         (lambda x: x.amax(dim=(-2, -1), keepdim=True), [ALL, ALL]),
         (lambda x: nn.functional.adaptive_avg_pool2d(x, 1), [ALL, ALL]),
         (lambda x: nn.functional.adaptive_avg_pool2d(x, (16, 8)), [(3, 2, -1, "exact"), (5, 4, -1, "exact")]),
-        (lambda x: nn.functional.adaptive_avg_pool2d(x, 7), [(33, None, -1, "bound")] * 2),
+        (lambda x: nn.functional.adaptive_avg_pool2d(x, 7), [(9, Fraction(32, 7), Fraction(-19, 7), "bound")] * 2),
         (lambda x: nn.functional.adaptive_avg_pool2d(x, 7).mean((2, 3)), [ALL, ALL]),
         (lambda x: x.flatten(1), [(33, None, -1, "bound")] * 2),
         (lambda x: x.flatten(1) @ torch.ones(2048, 2, device=x.device), [ALL, ALL]),
@@ -187,9 +190,29 @@ ALL = (33, None, -1, "exact")  # from the first unit's first pixel to the last u
         (lambda x: torch.cat(x.chunk(2, 1), 1), [(3, 2, -1, "exact")] * 2),
         (lambda x: x + torch.zeros_like(x).mean((2, 3), keepdim=True), [(3, 2, -1, "exact")] * 2),
         (lambda x: x + x[:, :, :1, :1], [(33, None, -1, "bound")] * 2),
-        (lambda x: pad(x, (1, 1, 1, 1), mode="reflect"), [(None, None, None, "unknown")] * 2),
-        (lambda x: nn.functional.interpolate(x, scale_factor=2), [(None, None, None, "unknown")] * 2),
-        (lambda x: x.flip(2), [(None, None, None, "unknown")] * 2),
+        (lambda x: pad(x, (1, 1, 1, 1), mode="reflect"), [(3, 2, -3, "exact")] * 2),
+        (lambda x: nn.functional.interpolate(x, scale_factor=2), [(4, 1, -2, "bound")] * 2),
+        (lambda x: nn.functional.interpolate(x, scale_factor=2, mode="bilinear"), [(6, 1, -3, "bound")] * 2),
+        (lambda x: nn.functional.interpolate(x, (8, 8), mode="bilinear"), [(5, 4, -1, "exact")] * 2),
+        (
+            lambda x: nn.functional.interpolate(x, (31, 16), mode="bilinear", align_corners=True),
+            [(5, 1, -2, "bound"), SAME],
+        ),
+        (lambda x: nn.functional.pixel_shuffle(x, 2), [(4, 1, -2, "bound")] * 2),
+        (lambda x: nn.functional.pixel_unshuffle(x, 2), [(5, 4, -1, "exact")] * 2),
+        (lambda x: nn.functional.pixel_unshuffle(x, 2)[:, :1], [(5, 4, -1, "bound")] * 2),
+        (lambda x: nn.functional.channel_shuffle(x, 2), [SAME, SAME]),
+        (lambda x: nn.functional.unfold(x, 3), [(33, None, -1, "bound")] * 2),
+        (lambda x: x.unfold(2, 3, 1), [(7, 2, -1, "bound"), SAME]),
+        (lambda x: x.repeat_interleave(2, 3), [SAME, (4, 1, -2, "bound")]),
+        (lambda x: x.repeat(1, 1, 2, 1), [(33, None, -1, "bound"), SAME]),
+        (lambda x: x.flip(2), [(33, None, -1, "bound"), SAME]),
+        (lambda x: torch.roll(x, 1, 3), [SAME, (33, None, -1, "bound")]),
+        (lambda x: torch.roll(x, 1, 1), [SAME, SAME]),
+        (lambda x: torch.einsum("nchw,kc->nkhw", x, torch.ones(2, 8, device=x.device)), [SAME, SAME]),
+        (lambda x: torch.einsum("nchw,nchw->nc", x, x), [ALL, ALL]),
+        (lambda x: x.norm(dim=1), [SAME, SAME]),
+        (lambda x: x.cumsum(2), [(None, None, None, "unknown")] * 2),
         (lambda x: nn.functional.group_norm(x, 2), [ALL, ALL]),
         (lambda x: nn.functional.normalize(x, dim=-1), [(3, 2, -1, "exact"), ALL]),
         (lambda x: nn.functional.layer_norm(x, [16]), [(3, 2, -1, "exact"), ALL]),
@@ -199,17 +222,52 @@ def test_functions_one_by_one(function, expected):
     assert last(after(function, CONV)) == expected
 
 
-def test_branches_of_different_jumps_are_unknown():
+def test_branches_of_different_jumps_are_held_by_one_window():
     def joined(x):
         return x[:, :, ::2] + x[:, :, :8]
 
-    assert [field[3] for field in last(after(joined, CONV))] == ["unknown", "exact"]
+    assert last(after(joined, CONV)) == [(17, 2, -1, "bound"), (3, 2, -1, "exact")]  # unit 7 at 13 and at 27
 
 
 def test_unknown_stays_unknown():
-    network = after(lambda x: x.flip(2), CONV)
+    network = after(lambda x: x.cumsum(2), CONV)
     network.append(nn.AdaptiveAvgPool2d(1))
     assert [field[3] for field in last(network)] == ["unknown"] * 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"kernel_size": 2, "stride": 2}, (4, 1, -2, "bound")),
+        ({"kernel_size": 4, "stride": 2, "padding": 1}, (6, 1, -3, "bound")),
+        ({"kernel_size": 3, "padding": 1, "groups": 4}, (7, 2, -3, "exact")),
+        ({"kernel_size": 3, "dilation": 2}, (11, 2, -9, "exact")),
+        ({"kernel_size": 1, "stride": 3}, (3, Fraction(2, 3), -1, "bound")),  # two of three units see nothing
+    ],
+)
+def test_transposed_convolutions(settings, expected):
+    assert last(nn.Sequential(CONV, nn.ConvTranspose2d(8, 8, **settings))) == [expected] * 2
+
+
+def test_down_and_up_again_comes_out_in_whole_pixels():
+    network = nn.Sequential(CONV, nn.ConvTranspose2d(8, 8, 2, stride=2), nn.Conv2d(8, 8, 3, stride=2))
+    assert last(network) == [(6, 2, -2, "bound")] * 2
+    found = trace(nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(3, 4, 3)), (3, 8, 8)).fields[-1]
+    assert receptive_field_json(found) == {"size": [2.5] * 2, "jump": [0.5] * 2, "start": [-0.5] * 2, "status": "bound"}
+    assert [list(found[0].field.window(unit)) for unit in range(3)] == [[0, 1], [0, 1], [1, 2]]
+
+
+def test_a_rule_that_meets_what_it_does_not_foresee_says_unknown():
+    def odd(x):
+        return torch.einsum("n...->...n", x) + torch.where(x.flatten() > 0, 1.0, 0.0).sum()
+
+    assert {field[3] for field in last(after(odd, CONV))} == {"unknown"}
+
+
+def test_what_left_torch_may_be_in_all_that_comes_after():
+    found = trace(after(lambda x: (x * 2) * x.mean().item() + x.sigmoid(), CONV), (3, 32, 32))
+    statuses = [{field.status for field in fields} for fields in found.fields]
+    assert statuses == [{"exact"}] * 4 + [{"unknown"}] * 3
 
 
 def test_what_the_image_has_no_part_in_has_no_field():

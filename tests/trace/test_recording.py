@@ -66,7 +66,7 @@ def test_the_network_is_left_as_it_was():
 
 def test_a_failing_forward_is_told_with_its_place_and_shapes():
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(10, 2))
-    with pytest.raises(ShapeError, match=r"cannot take an image of 3x8x8: linear of 1x144 and 2x10 and 2, in 2, fail"):
+    with pytest.raises(ShapeError, match=r"cannot take an image of 3x8x8: 2 wants 10 features but is given 144"):
         record(network, (3, 8, 8))
 
 
@@ -151,3 +151,59 @@ def test_a_name_is_never_that_of_two_operations():
     recording = record(Named(), (1, 4, 4))
     assert recording.names == ("input", "relu.0", "relu.1", ":relu", "relu#2")
     assert recording.find("relu") == 2  # the module's result
+
+
+class Asking(nn.Module):
+    """Runs on numbers only, counts its calls and keeps what it saw."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+        self.register_buffer("calls", torch.zeros(()))
+        self.seen = []
+
+    def forward(self, x):
+        self.calls += 1
+        self.last = x
+        self.seen.append(x)
+        return self.conv(x) if x.sum() > 0 or self.calls > 0 else x
+
+
+def test_a_forward_that_asks_for_numbers_runs_on_zeros_and_is_marked():
+    network = Asking()
+    recording = record(network, (3, 8, 8))
+    assert recording.is_one_path
+    assert recording.left_torch_at is None
+    assert "conv" in recording.names
+    assert (network.calls.item(), hasattr(network, "last"), network.seen) == (0, False, [])
+    assert not record(network.conv, (3, 8, 8)).is_one_path
+
+
+@pytest.mark.parametrize(
+    ("function", "is_one_path", "left_torch_at"),
+    [
+        (lambda x: x * x.mean().item(), True, 2),
+        (lambda x: torch.from_numpy(x.numpy() * 2), True, 1),
+        (lambda x: x[x > 0], True, None),
+        (lambda x: x.flatten()[x.flatten().nonzero()], True, None),
+        (lambda x: x * CONSTANT, False, None),  # registered nowhere: meta tensors cannot meet it
+    ],
+)
+def test_what_meta_tensors_cannot_serve(function, is_one_path, left_torch_at):
+    class Wrapped(nn.Module):
+        def forward(self, x):
+            return function(x)
+
+    recording = record(Wrapped(), (3, 8, 8))
+    assert (recording.is_one_path, recording.left_torch_at) == (is_one_path, left_torch_at)
+
+
+CONSTANT = torch.ones(3, 1, 1)
+
+
+def test_a_network_without_numbers_of_its_own_runs_on_zeros_too():
+    with torch.device("meta"):
+        network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    network.append(Asking())
+    network[2].conv = nn.Conv2d(4, 4, 1)
+    assert record(network, (3, 8, 8)).is_one_path

@@ -15,7 +15,21 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from vitreous.cli import cache, check, convert, evaluate, export, models, predict, report, resume, runs, summary, train
+from vitreous.cli import (
+    cache,
+    check,
+    convert,
+    evaluate,
+    explain,
+    export,
+    models,
+    predict,
+    report,
+    resume,
+    runs,
+    summary,
+    train,
+)
 from vitreous.errors import VitreousError
 
 USAGE = 2
@@ -29,7 +43,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for module in (train, resume, evaluate, predict, report, check, summary, models, export, runs, convert, cache):
+for module in (train, resume, evaluate, predict, explain, report, check, summary, models, export, runs, convert, cache):
     app.command(name=module.__name__.rpartition(".")[2], epilog=f"Example: {module.EXAMPLE}")(module.command)
 
 

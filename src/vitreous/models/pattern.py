@@ -6,6 +6,7 @@ from typing import assert_never
 
 from torch import Tensor, nn
 
+from vitreous.models.blur import BlurPool
 from vitreous.models.initialisation import initialise_he
 from vitreous.models.pattern_language import (
     Activation,
@@ -96,9 +97,8 @@ def _module(layer: Layer) -> nn.Module:
             return _dense_block(dense, channels)
         case Residual() as group:
             return _residual_group(group, layer)
-        case Pool(mode=mode, kernel=kernel, stride=stride, padding=padding):
-            pool = nn.MaxPool2d if mode == "max" else nn.AvgPool2d
-            return pool(kernel, stride, padding)
+        case Pool() as pool:
+            return _pool(pool, channels)
         case GlobalPool(mode=mode):
             global_pool = nn.AdaptiveMaxPool2d(1) if mode == "max" else nn.AdaptiveAvgPool2d(1)
             return nn.Sequential(OrderedDict(pool=global_pool, flatten=nn.Flatten()))
@@ -117,7 +117,7 @@ def _module(layer: Layer) -> nn.Module:
 
 
 def _conv_block(conv: Conv, in_channels: int) -> nn.Sequential:
-    """[pad] conv [bn] [act]; the zeros are added apart only where an even kernel needs one more at the far end."""
+    """[pad] conv [bn] [act] [blur]; zeros are added apart only where an even kernel needs one more at the far end."""
     (top, bottom), (left, right) = conv.paddings
     is_even = top == bottom and left == right
     block = OrderedDict[str, nn.Module]()
@@ -127,7 +127,7 @@ def _conv_block(conv: Conv, in_channels: int) -> nn.Sequential:
         in_channels,
         conv.filters,
         conv.kernel,
-        conv.stride,
+        1 if conv.is_blurred else conv.stride,
         padding=(top, left) if is_even else 0,
         dilation=conv.dilation,
         groups=conv.groups,
@@ -137,7 +137,18 @@ def _conv_block(conv: Conv, in_channels: int) -> nn.Sequential:
         block["bn"] = nn.BatchNorm2d(conv.filters)
     if conv.activation != "lin":
         block["act"] = ACTIVATIONS[conv.activation]()
+    if conv.is_blurred:
+        block["blur"] = BlurPool(conv.filters, conv.stride)
     return nn.Sequential(block)
+
+
+def _pool(pool: Pool, channels: int) -> nn.Module:
+    """The pool, or the pool with stride 1 and a blur (Zhang 2019, section 3)."""
+    kind = nn.MaxPool2d if pool.mode == "max" else nn.AvgPool2d
+    if not pool.is_blurred:
+        return kind(pool.kernel, pool.stride, pool.padding)
+    blur = BlurPool(channels, pool.stride)
+    return nn.Sequential(OrderedDict(pool=kind(pool.kernel, 1, pool.padding), blur=blur))
 
 
 def _dense_block(dense: Dense, in_features: int) -> nn.Sequential:

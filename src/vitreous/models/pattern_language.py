@@ -4,8 +4,8 @@ Words, separated by blanks, in any case:
 
     conv64         64 filters of 3x3, stride 1, same padding, then ReLU. Settings follow in any order:
                    k5 or k1x7 kernel, s2 stride, p0 padding, d2 dilation, g4 groups, bn batch norm (and no bias),
-                   lin, tanh, gelu, silu in place of ReLU (lin: none)
-    pool avgpool   maximum or average of 2x2 with stride 2; pool3s2p1 has 3x3, stride 2, padding 1
+                   lin, tanh, gelu, silu in place of ReLU (lin: none), blur: stride 1, and a blur takes the stride
+    pool avgpool   maximum or average of 2x2 with stride 2; pool3s2p1 has 3x3, stride 2, padding 1; takes blur too
     gap gmp        average or maximum over the whole map, one number per channel
     flatten        the map as one vector
     fc256          fully connected, then ReLU; takes bn and the activations too
@@ -45,7 +45,10 @@ ACTIVATIONS = ("lin", "relu", "tanh", "gelu", "silu")
 
 @dataclass(frozen=True, slots=True)
 class Conv:
-    """``conv64k5s2bn``: convolution, batch norm, activation. A padding of None is "same"."""
+    """``conv64k5s2bn``: convolution, batch norm, activation. A padding of None is "same".
+
+    Where it is blurred, the convolution has stride 1 and a blur behind the activation takes the stride.
+    """
 
     filters: int
     kernel: tuple[int, int] = (3, 3)
@@ -55,6 +58,7 @@ class Conv:
     groups: int = 1
     has_norm: bool = False
     activation: str = "relu"
+    is_blurred: bool = False
 
     kind: ClassVar = "conv"
 
@@ -76,17 +80,19 @@ class Conv:
             + ("" if self.dilation == 1 else f"d{self.dilation}")
             + ("" if self.groups == 1 else f"g{self.groups}")
             + _norm_and_activation(self.has_norm, self.activation)
+            + ("blur" if self.is_blurred else "")
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """``pool3s2p1`` or ``avgpool2``."""
+    """``pool3s2p1`` or ``avgpool2``. Where it is blurred, the windows step by 1 and a blur takes the stride."""
 
     mode: Literal["max", "avg"]
     kernel: int = 2
     stride: int = 2
     padding: int = 0
+    is_blurred: bool = False
 
     kind: ClassVar = "pool"
 
@@ -95,7 +101,8 @@ class Pool:
             f"p{self.padding}" if self.padding else ""
         )
         kernel = "" if self.kernel == 2 and not settings else str(self.kernel)
-        return ("pool" if self.mode == "max" else "avgpool") + kernel + settings
+        blur = "blur" if self.is_blurred else ""
+        return ("pool" if self.mode == "max" else "avgpool") + kernel + settings + blur
 
 
 @dataclass(frozen=True, slots=True)
@@ -415,7 +422,7 @@ def is_word(text: str) -> bool:
 
 
 def _stem(text: str) -> str:
-    return re.split(r"[^a-z]", text, maxsplit=1)[0]
+    return re.split(r"[^a-z]|(?<=.)blur", text, maxsplit=1)[0]
 
 
 def _read_word(text: str) -> Leaf:
@@ -440,7 +447,7 @@ def _suggestion(stem: str, settings: str) -> str:
 
 
 _SETTING = re.compile(
-    r"(?P<name>bn|lin|relu|tanh|gelu|silu|[kspdg](?=[0-9]))(?P<value>(?<=k)[0-9]+x[0-9]+|(?<=[kspdg])[0-9]+|)"
+    r"(?P<name>blur|bn|lin|relu|tanh|gelu|silu|[kspdg](?=[0-9]))(?P<value>(?<=k)[0-9]+x[0-9]+|(?<=[kspdg])[0-9]+|)"
 )
 
 
@@ -477,7 +484,7 @@ def _read_conv(text: str) -> Conv:
     digits, rest = _leading_number(text)
     if not digits:
         raise _Refused("conv needs its number of filters, as in conv64")
-    found = _settings(rest, "conv", "k s p d g bn " + " ".join(ACTIVATIONS))
+    found = _settings(rest, "conv", f"k s p d g bn {' '.join(ACTIVATIONS)} blur")
     height, _, width = found.get("k", "3").partition("x")
     conv = Conv(
         filters=_number(digits, "conv's number of filters"),
@@ -488,7 +495,9 @@ def _read_conv(text: str) -> Conv:
         groups=_number(found.get("g", "1"), "conv's number of groups"),
         has_norm="bn" in found,
         activation=found.get("act", "relu"),
+        is_blurred="blur" in found,
     )
+    _check_blur(conv)
     smallest_span = min(kernel_span(kernel, conv.dilation) for kernel in conv.kernel)
     if conv.padding is not None and conv.padding >= smallest_span:
         raise _Refused(f"padding {conv.padding} would show a {smallest_span} px window nothing but zeros; use less")
@@ -500,14 +509,21 @@ def _read_conv(text: str) -> Conv:
 def _read_pool(text: str, mode: Literal["max", "avg"]) -> Pool:
     digits, rest = _leading_number(text)
     kernel = _number(digits or "2", "the pool's window")
-    found = _settings(rest, "pool", "s p")
+    found = _settings(rest, "pool", "s p blur")
     stride = _number(found["s"], "the pool's stride") if "s" in found else kernel
     padding = _number(found.get("p", "0"), "the pool's padding", least=0)
     if 2 * padding > kernel:
         raise _Refused(
             f"padding {padding} is more than half of the {kernel}x{kernel} window; use at most {kernel // 2}"
         )
-    return Pool(mode, kernel, stride, padding)
+    pool = Pool(mode, kernel, stride, padding, is_blurred="blur" in found)
+    _check_blur(pool)
+    return pool
+
+
+def _check_blur(node: Conv | Pool) -> None:
+    if node.is_blurred and node.stride == 1:
+        raise _Refused(f"the blur of {node.kind} takes its stride, which is 1; write s2, or leave blur out")
 
 
 def _read_dense(text: str) -> Dense:

@@ -45,6 +45,7 @@ from vitreous.models.pattern_language import (
 )
 
 MAX_PARAMS = 2**31
+BLUR_SIDE = 3  # of the filter, in units
 NO_COST = Cost(0, 0)
 
 Shape = tuple[int, ...]
@@ -186,14 +187,17 @@ def _through(node: Leaf, shape: Shape) -> tuple[Shape, Cost]:
     """The shape behind one layer, and what the layer costs."""
     match node, shape:
         case Conv(), (channels, *sides):
+            stride = 1 if node.is_blurred else node.stride
             size = [
-                conv_output_size(side, kernel, node.stride, padding, node.dilation)
+                conv_output_size(side, kernel, stride, padding, node.dilation)
                 for side, kernel, padding in zip(sides, node.kernel, node.paddings, strict=True)
             ]
             cost = conv_cost(channels, node.filters, node.kernel, size, groups=node.groups, bias=not node.has_norm)
-            return (node.filters, *size), _with_norm(cost, node)
-        case Pool(kernel=kernel, stride=stride, padding=padding), (channels, *sides):
-            return (channels, *(pool_output_size(side, kernel, stride, padding) for side in sides)), POOLING_COST
+            return _blurred(node, (node.filters, *size), _with_norm(cost, node))
+        case Pool(kernel=kernel, padding=padding), (channels, *sides):
+            stride = 1 if node.is_blurred else node.stride
+            size = [pool_output_size(side, kernel, stride, padding) for side in sides]
+            return _blurred(node, (channels, *size), POOLING_COST)
         case GlobalPool(), (channels, *_):
             return (channels,), POOLING_COST
         case Unshuffle(factor=factor), (channels, height, width):
@@ -207,6 +211,18 @@ def _through(node: Leaf, shape: Shape) -> tuple[Shape, Cost]:
         case Activation() | Dropout(), _:
             return shape, NO_COST
     raise AssertionError(f"{node} does not take {shape}")
+
+
+def _blurred(node: Conv | Pool, shape: Shape, cost: Cost) -> tuple[Shape, Cost]:
+    """Through the blur, if there is one; it has weights, but none to train."""
+    if not node.is_blurred:
+        return shape, cost
+    channels, *sides = shape
+    if min(sides) < 2:
+        raise ShapeError("a blur mirrors its map at the border, which needs two rows and two columns")
+    size = [conv_output_size(side, BLUR_SIDE, node.stride, BLUR_SIDE // 2) for side in sides]
+    blur = conv_cost(channels, channels, (BLUR_SIDE, BLUR_SIDE), size, groups=channels, bias=False)
+    return (channels, *size), Cost(cost.params, cost.macs + blur.macs)
 
 
 def _with_norm(cost: Cost, node: Conv | Dense) -> Cost:
@@ -239,7 +255,9 @@ def _plan_shortcut(word: int, branch: tuple[Layer, ...], path: str) -> Layer:
         raise _Refused(word, f"{reason}; keep flatten, gap and gmp outside the group")
     node: Conv | Dense
     if isinstance(last, Conv):
-        node = Conv(last.filters, (1, 1), _total_stride(branch), has_norm=last.has_norm, activation="lin")
+        stride = _total_stride(branch)
+        is_blurred = stride > 1 and any(_is_blurred(layer) for layer in _flat(branch))
+        node = Conv(last.filters, (1, 1), stride, has_norm=last.has_norm, activation="lin", is_blurred=is_blurred)
     else:
         node = Dense(last.units, has_norm=last.has_norm, activation="lin")
     shortcut = _plan_one(_Step(word, str(node), node), shape, path)
@@ -258,6 +276,10 @@ def _total_stride(layers: Sequence[Layer]) -> int:
             case Residual():
                 strides.append(_total_stride(layer.branch))
     return math.prod(strides)
+
+
+def _is_blurred(layer: Layer) -> bool:
+    return isinstance(layer.node, Conv | Pool) and layer.node.is_blurred
 
 
 def _flat(layers: Sequence[Layer]) -> Iterator[Layer]:
@@ -282,7 +304,17 @@ def _misfit(step: _Step, shape: Shape) -> str:
     assert isinstance(node, Conv | Pool)  # nothing else has a window
     kernel = (node.kernel, node.kernel) if isinstance(node, Pool) else node.kernel
     span = [kernel_span(side, node.dilation if isinstance(node, Conv) else 1) for side in kernel]
+    if node.is_blurred and _fits(replace(node, is_blurred=False), shape):
+        return f"{step.text} at word {step.word} gets a {_sides(shape)} map, which leaves its blur less than 2x2 units."
     return f"{step.text} at word {step.word} gets a {_sides(shape)} map; its {_sides(span)} window does not fit."
+
+
+def _fits(node: Leaf, shape: Shape) -> bool:
+    try:
+        _through(node, shape)
+    except ShapeError:
+        return False
+    return True
 
 
 def _advice(pattern: Pattern, in_channels: int, num_classes: int) -> str:
@@ -303,9 +335,11 @@ def _smallest_side(nodes: Sequence[Node], needed: int, axis: int) -> int:
         match node:
             case Conv():
                 kernel, padding = node.kernel[axis], node.paddings[axis]
-                needed = smallest_input_size(needed, kernel, node.stride, padding, node.dilation)
+                needed, stride = _before_blur(node, needed)
+                needed = smallest_input_size(needed, kernel, stride, padding, node.dilation)
             case Pool():
-                needed = smallest_input_size(needed, node.kernel, node.stride, node.padding)
+                needed, stride = _before_blur(node, needed)
+                needed = smallest_input_size(needed, node.kernel, stride, node.padding)
             case Unshuffle(factor=factor):
                 needed *= factor
             case Residual(body=body):
@@ -314,6 +348,13 @@ def _smallest_side(nodes: Sequence[Node], needed: int, axis: int) -> int:
                 for _ in range(times):
                     needed = _smallest_side(body, needed, axis)
     return needed
+
+
+def _before_blur(node: Conv | Pool, needed: int) -> tuple[int, int]:
+    """Units that the layer itself must give so that ``needed`` are left, and the stride with which it gives them."""
+    if not node.is_blurred:
+        return needed, node.stride
+    return max(2, smallest_input_size(needed, BLUR_SIDE, node.stride, BLUR_SIDE // 2)), 1
 
 
 def _check_params(pattern: Pattern, layers: tuple[Layer, ...]) -> None:

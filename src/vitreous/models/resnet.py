@@ -3,7 +3,8 @@
 All take images of any size, N,C,H,W -> logits N,K. The keys of the weights are torchvision's. A block's ``downsample``
 is its shortcut: the identity, which has no weights, wherever input and output have the same shape.
 
-Source: He, Zhang, Ren, Sun 2015, "Deep Residual Learning for Image Recognition", table 1 and section 4.2.
+Source: He, Zhang, Ren, Sun 2015, "Deep Residual Learning for Image Recognition", table 1 and section 4.2; with a blur:
+Zhang 2019, "Making Convolutional Networks Shift-Invariant Again", section 3.
 """
 
 from collections import OrderedDict
@@ -14,6 +15,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from vitreous.models.blur import BlurPool
 from vitreous.models.initialisation import initialise_he
 
 Block = Callable[[int, int, int], nn.Module]  # channels in, channels out, stride
@@ -24,13 +26,24 @@ NUM_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 
 
 
 def resnet(
-    depth: int, *, num_classes: int, in_channels: int, stride_on: Literal["1x1", "3x3"] = "3x3"
+    depth: int,
+    *,
+    num_classes: int,
+    in_channels: int,
+    stride_on: Literal["1x1", "3x3"] = "3x3",
+    is_blurred: bool = False,
 ) -> nn.Sequential:
     """ResNet with 18, 34, 50, 101 or 152 layers; ResNet-50 has 25,557,032 parameters for 1000 classes in colour.
 
     From 50 layers on, a block halves the map in its 3x3 convolution, as today, or in the 1x1 before it, as published.
+    Where it is blurred, a blur halves the map behind them, in the shortcuts and behind the max pool; the first
+    convolution keeps its stride, as in Zhang's networks: at stride 1 it alone would cost a quarter of ResNet-18.
     """
-    block: Block = BasicBlock if depth < 50 else partial(Bottleneck, stride_on=stride_on)
+    block: Block
+    if depth < 50:
+        block = partial(BasicBlock, is_blurred=is_blurred)
+    else:
+        block = partial(Bottleneck, stride_on=stride_on, is_blurred=is_blurred)
     channels = (64, 128, 256, 512) if depth < 50 else (256, 512, 1024, 2048)
     num_blocks = NUM_BLOCKS[depth]
     network = nn.Sequential(
@@ -38,7 +51,7 @@ def resnet(
             conv1=nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False),  # N,64,112,112 from 224 px
             bn1=nn.BatchNorm2d(64),
             relu=nn.ReLU(),
-            maxpool=nn.MaxPool2d(3, stride=2, padding=1),  # N,64,56,56
+            maxpool=blurred_pool() if is_blurred else nn.MaxPool2d(3, stride=2, padding=1),  # N,64,56,56
             layer1=stage(block, num_blocks[0], 64, channels[0]),  # N,C,56,56
             layer2=stage(block, num_blocks[1], channels[0], channels[1], stride=2),  # N,C,28,28
             layer3=stage(block, num_blocks[2], channels[1], channels[2], stride=2),  # N,C,14,14
@@ -90,16 +103,30 @@ def stage(block: Block, num_blocks: int, in_channels: int, out_channels: int, st
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut (fig. 5, left). N,C,H,W -> N,K,ceil(H/s),ceil(W/s)."""
+    """Two 3x3 convolutions beside a shortcut (fig. 5, left). N,C,H,W -> N,K,ceil(H/s),ceil(W/s).
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, reshape: Block | None = None) -> None:
+    Where it is blurred, a blur behind the first ReLU takes the stride, and one in front of the shortcut's convolution.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        reshape: Block | None = None,
+        *,
+        is_blurred: bool = False,
+    ) -> None:
         super().__init__()
-        self.conv1 = conv3x3(in_channels, out_channels, stride)
+        is_blurred = is_blurred and stride > 1
+        self.conv1 = conv3x3(in_channels, out_channels, 1 if is_blurred else stride)
         self.bn1 = nn.BatchNorm2d(out_channels)
-        self.relu1 = nn.ReLU()
+        self.relu1 = blurred_relu(out_channels, stride) if is_blurred else nn.ReLU()
         self.conv2 = conv3x3(out_channels, out_channels)
         self.bn2 = nn.BatchNorm2d(out_channels)
-        self.downsample = shortcut(in_channels, out_channels, stride, reshape or projection)
+        self.downsample = shortcut(
+            in_channels, out_channels, stride, reshape or (blurred_projection if is_blurred else projection)
+        )
         self.relu2 = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -114,23 +141,31 @@ class Bottleneck(nn.Module):
 
     N,C,H,W -> N,K,ceil(H/s),ceil(W/s). In the networks that the authors published the stride is on the first 1x1,
     which then reads one position in four; today it is on the 3x3 (Gross, Wilber 2016, "Training and investigating
-    Residual Nets").
+    Residual Nets"). Where it is blurred, a blur behind the 3x3's ReLU takes the stride, and one in front of the
+    shortcut's convolution.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, stride: int = 1, *, stride_on: Literal["1x1", "3x3"] = "3x3"
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        *,
+        stride_on: Literal["1x1", "3x3"] = "3x3",
+        is_blurred: bool = False,
     ) -> None:
         super().__init__()
         width = out_channels // 4
-        self.conv1 = conv1x1(in_channels, width, stride if stride_on == "1x1" else 1)
+        is_blurred = is_blurred and stride > 1
+        self.conv1 = conv1x1(in_channels, width, stride if stride_on == "1x1" and not is_blurred else 1)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu1 = nn.ReLU()
-        self.conv2 = conv3x3(width, width, stride if stride_on == "3x3" else 1)
+        self.conv2 = conv3x3(width, width, stride if stride_on == "3x3" and not is_blurred else 1)
         self.bn2 = nn.BatchNorm2d(width)
-        self.relu2 = nn.ReLU()
+        self.relu2 = blurred_relu(width, stride) if is_blurred else nn.ReLU()
         self.conv3 = conv1x1(width, out_channels)
         self.bn3 = nn.BatchNorm2d(out_channels)
-        self.downsample = shortcut(in_channels, out_channels, stride, projection)
+        self.downsample = shortcut(in_channels, out_channels, stride, blurred_projection if is_blurred else projection)
         self.relu3 = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -155,6 +190,19 @@ def plain_block(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequ
     )
 
 
+# --- blurs ------------------------------------------------------------------------------------------------------------
+
+
+def blurred_pool() -> nn.Sequential:
+    """The first max pool, one step at a time, and the blur that halves the map instead (Zhang 2019, section 3)."""
+    return nn.Sequential(OrderedDict(pool=nn.MaxPool2d(3, stride=1, padding=1), blur=BlurPool(64, stride=2)))
+
+
+def blurred_relu(channels: int, stride: int) -> nn.Sequential:
+    """The activation behind a convolution that has lost its stride, and the blur that takes it (Zhang 2019)."""
+    return nn.Sequential(OrderedDict(relu=nn.ReLU(), blur=BlurPool(channels, stride)))
+
+
 # --- shortcuts --------------------------------------------------------------------------------------------------------
 
 
@@ -167,6 +215,12 @@ def shortcut(in_channels: int, out_channels: int, stride: int, reshape: Block) -
 def projection(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
     """Option B: a 1x1 convolution and batch norm."""
     return nn.Sequential(conv1x1(in_channels, out_channels, stride), nn.BatchNorm2d(out_channels))
+
+
+def blurred_projection(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
+    """Option B behind a blur that takes the stride; a 1x1 convolution in front of it would cost four times as much."""
+    parts = projection(in_channels, out_channels, 1).named_children()  # which keep their names
+    return nn.Sequential(OrderedDict[str, nn.Module]([("blur", BlurPool(in_channels, stride)), *parts]))
 
 
 class PaddedShortcut(nn.Module):

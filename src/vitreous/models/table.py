@@ -179,6 +179,7 @@ _KRIZHEVSKY = "Krizhevsky, Sutskever, Hinton 2012, ImageNet Classification with 
 _SIMONYAN = "Simonyan, Zisserman 2014, Very Deep Convolutional Networks for Large-Scale Image Recognition"
 _HE = "He, Zhang, Ren, Sun 2015, Deep Residual Learning for Image Recognition"
 _SANDLER = "Sandler, Howard, Zhu, Zhmoginov, Chen 2018, MobileNetV2: Inverted Residuals and Linear Bottlenecks"
+_ZHANG = "Zhang 2019, Making Convolutional Networks Shift-Invariant Again"
 _PADDED = "every window is padded, so that one pixel is enough"
 _PHOTOGRAPH = (3, 224, 224)
 _CIFAR = (3, 32, 32)
@@ -304,6 +305,21 @@ _ROWS = [
             published=_RESNET[depth],
         )
         for depth in (50, 101, 152)
+    ),
+    *(
+        Architecture(
+            name=f"resnet{depth}-blur",
+            target="vitreous.models.resnet:resnet",
+            arguments={"depth": depth, "is_blurred": True},
+            year=2019,
+            depth=depth,
+            input=_PHOTOGRAPH,
+            idea=f"resnet{depth} with a blur before units are left out: it minds shifts less",
+            source=f"{_ZHANG}, section 3; network: {_HE}",
+            smallest_side=17,
+            limit="the last blur mirrors its map at the border, and must find a 2x2 map",
+        )
+        for depth in (18, 34, 50)
     ),
     *(
         Architecture(

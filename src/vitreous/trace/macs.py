@@ -35,6 +35,11 @@ def _convolution(result: Any, input: Any, weight: Any, *_: Any, **__: Any) -> in
     return int(result.numel() * math.prod(weight.shape[1:]))
 
 
+def _transposed_convolution(result: Any, input: Any, weight: Any, *_: Any, **__: Any) -> int:
+    """Every number of the input meets one filter, which fills the channels of its group."""
+    return int(input.numel() * math.prod(weight.shape[1:]))
+
+
 def _product(result: Any, input: Any, *_: Any, **__: Any) -> int:
     """Every number of the output is a sum along the first factor's last dimension."""
     return int(result.numel() * input.shape[-1])
@@ -42,9 +47,10 @@ def _product(result: Any, input: Any, *_: Any, **__: Any) -> int:
 
 _FORMULAS: dict[str, Callable[..., int]] = {
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _convolution),
+    **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), _transposed_convolution),
     **dict.fromkeys(("linear", "matmul", "__matmul__", "mm", "bmm"), _product),
 }
-_MULTIPLYING = {name.strip("_") for name in _FORMULAS} | {"rmatmul", "scaled_dot_product_attention"}
+_MULTIPLYING = {name.strip("_") for name in _FORMULAS} | {"rmatmul", "scaled_dot_product_attention", "einsum"}
 ASKING = frozenset(  # about a tensor; no tensor comes of it
     (
         *("size", "dim", "ndimension", "numel", "nelement", "stride", "storage_offset", "element_size", "get_device"),

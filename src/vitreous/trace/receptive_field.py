@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from vitreous.geometry import ReceptiveField
+from vitreous.geometry import Pixels, ReceptiveField
 from vitreous.trace.arguments import replaced
 from vitreous.trace.recording import Recording, Ref
 from vitreous.trace.rules import Seen, rule_for
@@ -22,14 +22,14 @@ Status = Literal["exact", "bound", "unknown"]
 class SeenField:
     """What one unit sees along one axis, in pixels: unit i those from ``start + i * jump`` on, ``size`` of them.
 
-    The numbers are those of the formula, the border of the image left aside. ``jump`` is None where there is one unit
-    or all see the same. Status "exact": of a unit well inside, the first and the last pixel are right; "bound": it may
-    see less, not more; "unknown": there are no numbers.
+    The numbers are those of the formula; the border of the image is left aside, with what is mirrored there. ``jump``
+    is None where there is one unit or all see the same. Status "exact": of a unit well inside, the first and the last
+    pixel are right; "bound": it may see less, not more; "unknown": there are no numbers.
     """
 
-    size: int | None
-    jump: int | None
-    start: int | None
+    size: Pixels | None  # fractions where a map was enlarged
+    jump: Pixels | None
+    start: Pixels | None
     status: Status
     has_places: bool  # the units still lie on the image, one behind the other
 
@@ -42,18 +42,25 @@ class SeenField:
 
 
 def receptive_fields(recording: Recording) -> tuple[tuple[SeenField, ...], ...]:
-    """One field per image axis for each operation's first output; empty where the image has no part in it."""
+    """One field per image axis for each operation's first output; empty where the image has no part in it.
+
+    Where a forward took numbers out of torch (``x.item()``, ``x.numpy()``), all that came after may depend on them, and
+    is unknown. Where it asked for one to choose its way, the fields are those of the way that was recorded.
+    """
     image = recording.operations[0].outputs[0]
     axes = tuple(Sight(ReceptiveField(), dim) for dim in range(2, len(image)))
     seen: list[list[Seen]] = [[Seen(image, axes)]]
-    for operation in recording.operations[1:]:
+    end = len(recording.operations) if recording.left_torch_at is None else recording.left_torch_at
+    for operation in recording.operations[1:end]:
 
         def look(ref: Ref) -> Seen:
             return Seen(ref.shape) if ref.operation is None else seen[ref.operation][ref.output]
 
         args, kwargs = replaced(Ref, look, (operation.args, dict(operation.kwargs)))
         seen.append(rule_for(operation.name)(operation.outputs, args, kwargs))
-    return tuple(_reported(each[0].axes, each[0].shape) for each in seen)
+    lost = (SeenField(None, None, None, "unknown", has_places=False),) * len(axes)
+    after = [lost] * (len(recording.operations) - end)
+    return (*(_reported(each[0].axes, each[0].shape) for each in seen), *after)
 
 
 def _reported(axes: Iterable[Sight], shape: Shape) -> tuple[SeenField, ...]:
@@ -79,8 +86,13 @@ def receptive_field_json(fields: Sequence[SeenField]) -> dict[str, Any]:
     is_known = bool(fields) and "unknown" not in statuses
     has_jump = is_known and all(field.jump is not None for field in fields)
     return {
-        "size": [field.size for field in fields] if is_known else None,
-        "jump": [field.jump for field in fields] if has_jump else None,
-        "start": [field.start for field in fields] if is_known else None,
+        "size": [_number(field.size) for field in fields] if is_known else None,
+        "jump": [_number(field.jump) for field in fields] if has_jump else None,
+        "start": [_number(field.start) for field in fields] if is_known else None,
         "status": "unknown" if not is_known else "bound" if "bound" in statuses else "exact",
     }
+
+
+def _number(pixels: Pixels | None) -> int | float | None:
+    """As JSON has it: 0.5, not 1/2."""
+    return pixels if pixels is None or isinstance(pixels, int) else float(pixels)

@@ -2,7 +2,8 @@
 
 The forward runs on torch's "meta" device, where tensors have shapes and no numbers: ResNet-152 takes a fraction of a
 second and no memory. Meta tensors stand in for the parameters and buffers, so that the network's own are not touched;
-flags are put back and hooks taken away again, whatever happens.
+what else a forward may change is put back, and hooks are taken away again, whatever happens. A forward that asks for
+numbers (``if x.sum() > 0``) is given zeros to run on, and the recording says that it is of one path only.
 """
 
 import inspect
@@ -20,6 +21,8 @@ from torch.overrides import TorchFunctionMode
 
 from vitreous.errors import ShapeError
 from vitreous.trace.arguments import found, replaced
+from vitreous.trace.borrowing import borrowed
+from vitreous.trace.fitting import SHAPED, Failure, described
 from vitreous.trace.macs import ASKING, counted
 from vitreous.trace.shapes import Shape, run
 
@@ -91,6 +94,8 @@ class Recording:
     modules: tuple[ModuleCall, ...]
     constants: tuple[str, ...]  # the parameters and buffers that were read, by name; "" for any other tensor
     parameters: int  # of the whole network, read or not
+    is_one_path: bool = False  # the forward asks for numbers: for other ones it may do something else
+    left_torch_at: int | None = None  # from this operation on, numbers that Python took from tensors may be in any
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -109,7 +114,13 @@ class Recording:
             count = seen[*place, operation.function]
             name = operation.function + (f"#{count}" if count > 1 else "")
             is_plain = operation.path == "" and name not in paths
-            names.append(operation.path if place in alone else name if is_plain else f"{operation.path}:{name}")
+            names.append(
+                operation.path
+                if operation.path and place in alone
+                else name
+                if is_plain
+                else f"{operation.path}:{name}"
+            )
         return tuple(names)
 
     def find(self, name: str, call: int = 0) -> int | None:
@@ -128,25 +139,56 @@ def record(network: nn.Module, input_shape: Sequence[int]) -> Recording:
     definition asks for, zeros for instance.
 
     Raises:
-        ShapeError: the forward fails.
+        ShapeError: the forward fails; the message says where, and which image would fit if trying finds one.
     """
-    stand_ins = _stand_ins(network)
-    parameters = {id(stand_ins[name]): tensor.numel() for name, tensor in network.named_parameters()}
-    recorder = Recorder({id(tensor): name for name, tensor in stand_ins.items()}, dict(parameters))
-    with (
-        evaluating(network),
-        recorder.following(network),
-        torch.no_grad(),
-        torch.random.fork_rng(devices=[]),
-        torch.device("meta"),
-    ):
-        image = torch.empty(1, *input_shape)
-        recorder.add("input", ((), {}), [image])
+    image = tuple(input_shape)
+    with borrowed(network) as bare:
+        try:
+            return _recorded(bare, image)
+        except ForwardFailed as failed:
+            raise ShapeError(described(failed.failure, image, lambda other: failure_of(bare, other))) from failed.error
+
+
+def failure_of(network: nn.Module, image: Shape) -> Failure | None:
+    """How a forward of one image of this shape fails; None if it does not. For a network that was borrowed."""
+    try:
+        _recorded(network, image)
+    except ForwardFailed as failed:
+        return failed.failure
+    return None
+
+
+class ForwardFailed(Exception):
+    """A network's forward raised; never seen outside of this package."""
+
+    def __init__(self, failure: Failure, error: Exception) -> None:
+        super().__init__(failure.said)
+        self.failure = failure
+        self.error = error
+
+
+def _recorded(network: nn.Module, image: Shape) -> Recording:
+    """On meta tensors; where these cannot serve (no numbers, or tensors from elsewhere that have some), on zeros."""
+    try:
+        return _run(network, image, _stand_ins(network), torch.device("meta"))
+    except ForwardFailed as failed:
+        if failed.failure.is_of_shapes:
+            raise
+    device = next((each.device for each in network.parameters() if not each.is_meta), torch.device("cpu"))
+    return _run(network, image, _real(network, device), device)
+
+
+def _run(network: nn.Module, image: Shape, tensors: dict[str, Tensor], device: torch.device) -> Recording:
+    parameters = {id(tensors[name]): tensor.numel() for name, tensor in network.named_parameters()}
+    recorder = Recorder({id(tensor): name for name, tensor in tensors.items()}, dict(parameters))
+    with recorder.following(network), torch.no_grad(), torch.random.fork_rng(devices=[]), device:
+        x = torch.zeros(1, *image) if device.type != "meta" else torch.empty(1, *image)
+        recorder.add("input", ((), {}), [x])
         try:
             with recorder:
-                functional_call(network, stand_ins, (image,))
+                functional_call(network, tensors, (x,))
         except Exception as error:  # a network may raise whatever it likes
-            raise ShapeError(recorder.described(error, input_shape)) from error
+            raise ForwardFailed(recorder.failure(error), error) from error
     return recorder.recording(sum(parameters.values()))
 
 
@@ -175,7 +217,9 @@ class Recorder(TorchFunctionMode):
         self._constants: dict[int, int] = {}  # id of a tensor that no operation made -> its number
         self._makers: dict[int, tuple[int, int, Tensor]] = {}  # id of a tensor -> operation, output, the tensor
         self._modules: list[tuple[str, int]] = [("", 0)]  # those that the forward is in: path, call
-        self._failed: tuple[str, str, list[Shape]] | None = None
+        self._failed: Failure | None = None
+        self._left_torch_at: int | None = None
+        self._is_asked = False
 
     # --- functions
 
@@ -183,16 +227,19 @@ class Recorder(TorchFunctionMode):
         name, kwargs = _name(func), kwargs or {}
         if name in ASKING:
             return func(*args, **kwargs)
+        if name in _TAKING:
+            return self._taken(name, func, args, kwargs)
         given = list(found(Tensor, (args, kwargs)))
         versions = [tensor._version for tensor in given]
         refs = replaced(Tensor, self._ref, (args, kwargs))
         try:
             result, macs = counted(name, args, kwargs, lambda: run(func, name, args, kwargs))
-        except Exception:
+        except Exception as error:
             if self._failed is None:
-                self._failed = self._modules[-1][0], name, [tuple(tensor.shape) for tensor in given]
+                self._failed = self._failure(name, given, refs, error)
             raise
         self._failed = None  # a forward may try something and go on
+        self._is_asked = self._is_asked or name in _COUNTING or (name == "__getitem__" and _is_mask(args[1]))
         made = list(found(Tensor, result))
         written = [tensor for tensor, version in zip(given, versions, strict=True) if tensor._version != version]
         made += [tensor for tensor in written if not any(tensor is each for each in made)]
@@ -227,7 +274,14 @@ class Recorder(TorchFunctionMode):
     def recording(self, parameters: int) -> Recording:
         """What was written down, of a network that has so many parameters."""
         constants = tuple(self._names.get(id(tensor), "") for tensor in self.constants)
-        return Recording(tuple(self.operations), tuple(self.modules), constants, parameters)
+        return Recording(
+            operations=tuple(self.operations),
+            modules=tuple(self.modules),
+            constants=constants,
+            parameters=parameters,
+            is_one_path=self._is_asked,
+            left_torch_at=self._left_torch_at,
+        )
 
     def _ref(self, tensor: Tensor) -> Ref:
         if id(tensor) in self._makers:
@@ -245,6 +299,18 @@ class Recorder(TorchFunctionMode):
             if tensor is not written and _owner(tensor) is owner:
                 refs = (Ref(tuple(tensor.shape), maker, output), self._ref(written))
                 self.add(WRITTEN_THROUGH_A_VIEW, (refs, {}), [tensor])
+
+    def _taken(self, name: str, func: Any, args: Any, kwargs: Any) -> Any:
+        """Numbers go from a tensor to Python: what it does with them is not seen."""
+        try:
+            result = func(*args, **kwargs)
+        except Exception as error:  # a meta tensor has none
+            self._failed = self._failed or self._failure(name, [], ((), {}), error)
+            raise
+        self._is_asked = True
+        if name != "__bool__" and self._left_torch_at is None:
+            self._left_torch_at = len(self.operations)
+        return result
 
     # --- modules
 
@@ -283,21 +349,49 @@ class Recorder(TorchFunctionMode):
 
     # --- failures
 
-    def described(self, error: Exception, input_shape: Sequence[int]) -> str:
-        said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        path, name, shapes = self._failed or (self._modules[-1][0], "its own code", [])
-        met = f" of {' and '.join(_times(shape) for shape in shapes)}" if shapes else ""
-        place = f"in {path}" if path else "in its own forward"
-        return f"the network cannot take an image of {_times(input_shape)}: {name}{met}, {place}, failed: {said}"
+    def failure(self, error: Exception) -> Failure:
+        """What was being called when this error came out of the network's forward."""
+        return self._failed or Failure(self._modules[-1][0], "", (), 1, False, None, False, _said(error))
+
+    def _failure(self, name: str, given: Sequence[Tensor], refs: Any, error: Exception) -> Failure:
+        first = next((ref for ref in found(Ref, refs)), None)
+        maker = None if first is None or first.operation is None else self.operations[first.operation]
+        is_flat = maker is not None and maker.function in ("flatten", "view", "reshape") and bool(maker.inputs)
+        args, kwargs = refs
+        groups = kwargs.get("groups", args[6] if name.startswith("conv") and len(args) > 6 else 1)
+        return Failure(
+            path=self._modules[-1][0],
+            function=name.strip("_"),
+            shapes=tuple(tuple(tensor.shape) for tensor in given),
+            groups=groups if isinstance(groups, int) else 1,
+            is_of_image=first is not None and first.operation == 0,
+            source=maker.inputs[0].shape[1:] if maker is not None and is_flat else None,
+            is_of_shapes=name.strip("_") in SHAPED and all(tensor.is_meta for tensor in given),
+            said=_said(error),
+        )
 
 
-def _times(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape)) or "one number"
+def _said(error: Exception) -> str:
+    return next((line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _name(func: Any) -> str:
     name = getattr(func, "__name__", type(func).__name__)
     return str(func.__self__.__name__) if name == "__get__" else str(name)  # x.mT is a property's __get__
+
+
+_TAKING = frozenset(f"__{name}__" for name in ("array", "bool", "int", "float", "index", "contains", "complex")) | {
+    "item",
+    "tolist",
+    "numpy",
+}
+_COUNTING = frozenset(  # how much they give depends on the numbers
+    ("nonzero", "argwhere", "masked_select", "unique", "unique_consecutive", "bincount", "nms", "allclose", "equal")
+)
+
+
+def _is_mask(index: Any) -> bool:
+    return any(each.dtype in (torch.bool, torch.uint8) for each in found(Tensor, index))
 
 
 def _owner(tensor: Tensor) -> Tensor:
@@ -315,14 +409,11 @@ def _stand_ins(network: nn.Module) -> dict[str, Tensor]:
     return {name: torch.empty(tensor.shape, dtype=tensor.dtype, device="meta") for name, tensor in tensors.items()}
 
 
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode by the flags alone: a network's own ``train`` or ``eval`` may do more than that."""
-    modes = [(module, module.training) for module in network.modules()]
-    try:
-        for module, _ in modes:
-            module.training = False
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
+def _real(network: nn.Module, device: torch.device) -> dict[str, Tensor]:
+    """The parameters themselves, into which no forward writes, and copies of the buffers; zeros for meta ones."""
+
+    def filled(tensor: Tensor) -> Tensor:
+        return torch.zeros(tensor.shape, dtype=tensor.dtype, device=device) if tensor.is_meta else tensor
+
+    buffers = {name: filled(tensor.clone()) for name, tensor in network.named_buffers()}
+    return {**{name: filled(tensor) for name, tensor in network.named_parameters()}, **buffers}

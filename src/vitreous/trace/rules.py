@@ -8,12 +8,14 @@ function joins its family's decorator, or gets a rule of its own.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
+from vitreous.geometry import conv_output_size
 from vitreous.trace.arguments import found
 from vitreous.trace.shapes import Shape
-from vitreous.trace.sight import UNKNOWN, Sight, join
+from vitreous.trace.sight import UNKNOWN, Sight, join, window
 
 Sights = tuple[Sight, ...]
 
@@ -38,22 +40,28 @@ def rule_for(function: str) -> Rule:
         if not seen:
             return [Seen(shape) for shape in outputs]
         unknown = (UNKNOWN,) * len(seen[0].axes)
-        rule = RULES.get(_plain(function))
+        rule = RULES.get(plain(function))
         if rule is None:
             return [Seen(shape, unknown) for shape in outputs]
         try:
-            return [Seen(shape, rule(shape, *args, **kwargs)) for shape in outputs]
-        except (TypeError, _NotFollowed):  # called in a way that the rule does not foresee
+            return [Seen(shape, _checked(rule(shape, *args, **kwargs), shape, unknown)) for shape in outputs]
+        except Exception:  # called in a way that the rule does not foresee, or one that it does not follow
             return [Seen(shape, unknown) for shape in outputs]
 
     return apply
+
+
+def _checked(sights: Sights, shape: Shape, unknown: Sights) -> Sights:
+    """A rule that did not foresee its arguments may give what is no sight of this tensor."""
+    fits = len(sights) in (0, len(unknown)) and all(each.dim is None or 0 <= each.dim < len(shape) for each in sights)
+    return sights if fits else unknown
 
 
 class _NotFollowed(Exception):
     """A rule meets a case that it does not cover."""
 
 
-def _plain(function: str) -> str:
+def plain(function: str) -> str:
     """The name without what marks it as in place or as an operator: relu_ -> relu, __iadd__ -> iadd."""
     return function.strip("_")
 
@@ -116,6 +124,39 @@ def _convolution(
     return tuple(through(sight) for sight in given)
 
 
+@_is_for_axes("conv_transpose{}d")
+def _transposed_convolution(
+    num_axes: int,
+    out: Shape,
+    /,
+    input: Seen,
+    weight: Seen,
+    bias: Seen | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Sights:
+    """Unit i of the input goes to the units i s - p + d t of the output, for all taps t."""
+    _require_constant(weight, bias)
+    settings = weight.shape[2:], *(_each(each, num_axes) for each in (stride, padding, dilation))
+    first = len(input.shape) - num_axes
+
+    def through(sight: Sight) -> Sight:
+        if sight.dim is None or sight.dim < first:
+            return sight.some(input.shape[sight.dim]) if sight.dim == first - 1 else sight
+        kernel, step, near, gap = (each[sight.dim - first] for each in settings)
+
+        def taps(unit: int) -> list[int]:
+            places = [unit + near - gap * tap for tap in range(kernel)]
+            return [place // step for place in places if place % step == 0]
+
+        return sight.resampled(Fraction(1, step), taps)
+
+    return tuple(through(sight.blended() if groups == 1 else sight.parted()) for sight in input.axes)
+
+
 @_is_for_axes("max_pool{}d", "max_pool{}d_with_indices")
 def _max_pool(
     num_axes: int,
@@ -164,23 +205,25 @@ def _pool(num_axes: int, input: Seen, kernel: Any, stride: Any, padding: Any, di
 
 @_is_for_axes("adaptive_avg_pool{}d", "adaptive_max_pool{}d", "adaptive_max_pool{}d_with_indices")
 def _adaptive_pool(num_axes: int, out: Shape, /, input: Seen, output_size: Any, return_indices: bool = False) -> Sights:
-    def through(sight: Sight) -> Sight:
-        if sight.dim is None:
-            return sight
-        n, m = input.shape[sight.dim], out[sight.dim]
-        if n == m:
-            return sight
-        if m == 1:
-            return sight.whole(n)
-        return sight.slide(n // m, n // m) if n % m == 0 else sight.scattered(n, sight.dim)  # bins of several sizes
+    return tuple(_binned(sight, input.shape, out) for sight in input.axes)
 
-    return tuple(through(sight) for sight in input.axes)
+
+def _binned(sight: Sight, before: Shape, after: Shape) -> Sight:
+    """Bin o of m reads the units from floor(o n / m) to ceil((o + 1) n / m): all of them, whatever n and m are."""
+    if sight.dim is None:
+        return sight
+    n, m = before[sight.dim], after[sight.dim]
+    if n == m:
+        return sight
+    if n == 1 or m == 1:
+        return sight.whole(n)
+    binned = sight.resampled(Fraction(n, m), lambda bin: range(bin * n // m, -(-(bin + 1) * n // m)))
+    return binned if binned.is_exact or not sight.is_exact else replace(binned, together=window(sight, n))
 
 
 @_is_for("pad")
 def _pad(out: Shape, /, input: Seen, pad: Sequence[int], mode: str = "constant", value: Any = None) -> Sights:
-    if mode != "constant":  # pixels from elsewhere
-        raise _NotFollowed
+    """What is mirrored, repeated or wrapped around stands at the border, which is left aside: as if it were zeros."""
     nears = {len(input.shape) - 1 - n // 2: pad[n] for n in range(0, len(pad), 2)}
     fars = {len(input.shape) - 1 - n // 2: pad[n] for n in range(1, len(pad), 2)}
 
@@ -199,6 +242,130 @@ def _cropped(sight: Sight) -> Sight:
     return replace(sight, is_exact=False) if sight.is_known else sight
 
 
+# --- larger maps ------------------------------------------------------------------------------------------------------
+
+
+@_is_for("interpolate", "upsample", "upsample_nearest", "upsample_bilinear")
+def _interpolate(
+    out: Shape,
+    /,
+    input: Seen,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+) -> Sights:
+    if antialias:
+        raise _NotFollowed
+    if mode == "area":
+        return tuple(_binned(sight, input.shape, out) for sight in input.axes)
+    factors = None if scale_factor is None or recompute_scale_factor else _each(scale_factor, len(input.shape) - 2)
+
+    def through(sight: Sight) -> Sight:
+        if sight.dim is None or sight.dim < 2:
+            return sight
+        n, m = input.shape[sight.dim], out[sight.dim]
+        if n == 1:
+            return sight.whole(1)
+        ratio = Fraction(n, m) if factors is None else 1 / Fraction(factors[sight.dim - 2]).limit_denominator(1024)
+        if align_corners:
+            ratio = Fraction(n - 1, max(m - 1, 1))
+        return sight if ratio == 1 else sight.resampled(ratio, _READ[mode](ratio, bool(align_corners)))
+
+    return tuple(through(sight) for sight in input.axes)
+
+
+def _nearest(ratio: Fraction, align_corners: bool) -> Callable[[int], list[int]]:
+    return lambda unit: [math.floor(unit * ratio)]
+
+
+def _nearest_exact(ratio: Fraction, align_corners: bool) -> Callable[[int], list[int]]:
+    return lambda unit: [math.floor((unit + _HALF) * ratio)]
+
+
+def _linear_between(ratio: Fraction, align_corners: bool) -> Callable[[int], list[int]]:
+    def taps(unit: int) -> list[int]:
+        place = unit * ratio if align_corners else (unit + _HALF) * ratio - _HALF
+        return [math.floor(place), math.ceil(place)]
+
+    return taps
+
+
+def _cubic_between(ratio: Fraction, align_corners: bool) -> Callable[[int], list[int]]:
+    def taps(unit: int) -> list[int]:
+        first, last = _linear_between(ratio, align_corners)(unit)
+        return [first] if first == last else [first - 1, last + 1]
+
+    return taps
+
+
+_HALF = Fraction(1, 2)
+_READ = {
+    "nearest": _nearest,
+    "nearest-exact": _nearest_exact,
+    **dict.fromkeys(("linear", "bilinear", "trilinear"), _linear_between),
+    "bicubic": _cubic_between,
+}
+
+
+@_is_for("pixel_shuffle")
+def _pixel_shuffle(out: Shape, /, input: Seen, upscale_factor: int) -> Sights:
+    """R x r channels be r x r units, which look where the channels looked."""
+    return tuple(_spread(sight, len(out) - 2, upscale_factor) for sight in input.axes)
+
+
+def _spread(sight: Sight, first: int, times: int) -> Sight:
+    if sight.dim is None or sight.dim < first:
+        return sight.some(1) if sight.dim is not None else sight.parted()
+    return sight.parted().resampled(Fraction(1, times), lambda unit: [unit // times])
+
+
+@_is_for("pixel_unshuffle")
+def _pixel_unshuffle(out: Shape, /, input: Seen, downscale_factor: int) -> Sights:
+    """Each channel of the result sees one unit of the window that they see together."""
+
+    def through(sight: Sight) -> Sight:
+        if sight.dim is None:
+            return sight
+        if sight.dim < len(out) - 2:
+            raise _NotFollowed
+        return replace(sight.slide(downscale_factor, downscale_factor), is_mixed=downscale_factor > 1)
+
+    return tuple(through(sight) for sight in input.axes)
+
+
+@_is_for("repeat_interleave")
+def _repeat_interleave(out: Shape, /, input: Seen, repeats: Any, dim: int | None = None, **_: Any) -> Sights:
+    if dim is None or not isinstance(repeats, int):
+        raise _NotFollowed
+    repeated = dim % len(input.shape)
+    return tuple(
+        sight
+        if sight.dim != repeated
+        else sight.whole(1)
+        if input.shape[repeated] == 1
+        else sight.resampled(Fraction(1, repeats), lambda unit: [unit // repeats])
+        for sight in input.axes
+    )
+
+
+@_is_for("repeat", "tile")
+def _repeat(out: Shape, /, input: Seen, *_: Any, **__: Any) -> Sights:
+    shift = len(out) - len(input.shape)
+
+    def through(sight: Sight) -> Sight:
+        if sight.dim is None:
+            return sight
+        before, after = input.shape[sight.dim], out[sight.dim + shift]
+        if before == after or before == 1:
+            return sight.moved(sight.dim + shift) if before == after else sight.whole(1)
+        return sight.scattered(before, sight.dim + shift)
+
+    return tuple(through(sight) for sight in input.axes)
+
+
 # --- everything at once: dense layers, means, normalisation -----------------------------------------------------------
 
 
@@ -214,6 +381,33 @@ def _matmul(out: Shape, /, input: Seen, other: Seen) -> Sights:
         raise _NotFollowed
     return _joined(
         out, [Seen(_aligned(each, out), _whole_along(each, [dim])) for each, dim in ((input, -1), (other, -2))]
+    )
+
+
+@_is_for("einsum")
+def _einsum(out: Shape, /, equation: Any, *operands: Any) -> Sights:
+    """Units along a letter of the result keep their places; a letter that is summed over is read whole."""
+    given = list(found(Seen, operands))
+    if not isinstance(equation, str) or "." in equation:
+        raise _NotFollowed
+    left, _, right = equation.replace(" ", "").partition("->")
+    factors = left.split(",")
+    right = right or "".join(sorted(letter for letter in set(left) if letter != "," and left.count(letter) == 1))
+    if len(factors) != len(given) or any(len(set(factor)) != len(factor) for factor in factors):
+        raise _NotFollowed
+
+    def through(sight: Sight, factor: str, shape: Shape) -> Sight:
+        if sight.dim is None:
+            return sight
+        letter = factor[sight.dim]
+        return sight.moved(right.index(letter)) if letter in right else sight.whole(shape[sight.dim])
+
+    return _joined(
+        out,
+        [
+            Seen(out, tuple(through(sight, factor, each.shape) for sight in each.axes))
+            for each, factor in zip(given, factors, strict=True)
+        ],
     )
 
 
@@ -240,6 +434,11 @@ def _reduction(out: Shape, /, input: Seen, dim: Any = None, *_: Any, **named: An
         return sight if keepdim else sight.moved(sight.dim - sum(d < sight.dim for d in read))
 
     return tuple(through(sight) for sight in input.axes)
+
+
+@_is_for("norm")
+def _norm(out: Shape, /, input: Seen, p: Any = None, dim: Any = None, *_: Any, **named: Any) -> Sights:
+    return _reduction(out, input, dim, **named)
 
 
 @_is_for("max", "min")
@@ -316,15 +515,34 @@ _FUNCTIONS = (
 )
 
 
-@_is_for(*_OPERATORS, *(f"r{name}" for name in _OPERATORS if name != "sub"), *(f"i{name}" for name in _OPERATORS))
-@_is_for(*_FUNCTIONS)
+ELEMENTWISE = (
+    *_OPERATORS,
+    *(f"r{name}" for name in _OPERATORS if name != "sub"),
+    *(f"i{name}" for name in _OPERATORS),
+    *_FUNCTIONS,
+)
+
+
+@_is_for(*ELEMENTWISE)
 def _elementwise(out: Shape, /, *args: Any, **kwargs: Any) -> Sights:
     given = [each for each in found(Seen, (args, kwargs)) if each.axes]
+    if any(len(each.shape) > len(out) for each in given):  # where(condition) gives places
+        raise _NotFollowed
     return _joined(out, given)
 
 
-@_is_for("zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like")
-@_is_for("new_zeros", "new_ones", "new_full", "new_empty", "new_tensor")
+@_is_for("channel_shuffle", "native_channel_shuffle")
+def _channel_shuffle(out: Shape, /, input: Seen, groups: int) -> Sights:
+    return tuple(sight.scattered(out[1], 1) if sight.dim == 1 else sight for sight in input.axes)
+
+
+FRESH = (
+    *("zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like"),
+    *("new_zeros", "new_ones", "new_full", "new_empty", "new_tensor"),
+)
+
+
+@_is_for(*FRESH)
 def _fresh(out: Shape, /, *_: Any, **__: Any) -> Sights:
     return ()  # of the image only its size has a part in this
 
@@ -384,6 +602,25 @@ def _turn(out: Shape, /, input: Seen) -> Sights:
     if len(input.shape) < 2:
         raise _NotFollowed
     return _transpose(out, input, -2, -1)
+
+
+@_is_for("flip")
+def _flip(out: Shape, /, input: Seen, *given: Any, **named: Any) -> Sights:
+    return _reordered(out, input, list(found(int, (given, named))))
+
+
+@_is_for("roll")
+def _roll(out: Shape, /, input: Seen, shifts: Any, dims: Any = ()) -> Sights:
+    return _reordered(out, input, list(found(int, dims)) or range(len(out)))
+
+
+def _reordered(out: Shape, input: Seen, dims: Sequence[int]) -> Sights:
+    """The units keep what they see and change places: of one place it is not said which of them it has."""
+    turned = {dim % len(out) for dim in dims}
+    return tuple(
+        sight.scattered(out[sight.dim], sight.dim) if sight.dim in turned and sight.dim is not None else sight
+        for sight in input.axes
+    )
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
@@ -458,6 +695,38 @@ def _unbind(out: Shape, /, input: Seen, dim: int = 0, *_: Any) -> Sights:
     return tuple(through(sight.parted()) for sight in input.axes)
 
 
+@_is_for("unfold")
+def _unfold(out: Shape, /, input: Seen, *given: Any, **named: Any) -> Sights:
+    """Two functions have this name: windows of images as columns, N,C,H,W -> N,C k k,L; windows along one dimension."""
+    if len(out) == len(input.shape) + 1:
+        return _windows_along(input, *given, **named)
+    return _columns(out, input, *given, **named)
+
+
+def _windows_along(input: Seen, dimension: int, size: int, step: int) -> Sights:
+    cut = dimension % len(input.shape)
+    return tuple(
+        replace(sight.slide(size, step), is_exact=size == 1 and sight.is_exact) if sight.dim == cut else sight
+        for sight in input.axes
+    )
+
+
+def _columns(out: Shape, input: Seen, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Sights:
+    kernel, gap, near, step = (_each(each, 2) for each in (kernel_size, dilation, padding, stride))
+
+    def through(sight: Sight) -> Sight:
+        if sight.dim is None:
+            return sight
+        axis = sight.dim - 2
+        if axis < 0:
+            raise _NotFollowed
+        units = conv_output_size(input.shape[sight.dim], kernel[axis], step[axis], near[axis], gap[axis])
+        slid = sight.slide(kernel[axis], step[axis], near[axis], gap[axis])
+        return replace(slid.scattered(units, 2), is_mixed=True)
+
+    return tuple(through(sight) for sight in input.axes)
+
+
 # --- several tensors --------------------------------------------------------------------------------------------------
 
 
@@ -524,7 +793,7 @@ def _places(given: Seen) -> set[int | None]:
     return {sight.dim for sight in given.axes}
 
 
-def _each(value: Any, num_axes: int) -> tuple[int, ...]:
-    if isinstance(value, int):
+def _each(value: Any, num_axes: int) -> tuple[Any, ...]:
+    if isinstance(value, int | float):
         return (value,) * num_axes
     return tuple(value) * num_axes if len(value) == 1 else tuple(value)

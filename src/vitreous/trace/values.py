@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from vitreous.errors import ShapeError
-from vitreous.trace.recording import Recorder, Recording, Ref, evaluating
+from vitreous.trace.borrowing import borrowed
+from vitreous.trace.fitting import described
+from vitreous.trace.recording import Recorder, Recording, Ref, failure_of
 
 _Key = tuple[int, int]  # operation, output
 
@@ -54,6 +56,11 @@ def record_values(network: nn.Module, image_1CHW: Tensor, *, with_gradients: boo
     Raises:
         ShapeError: the forward fails, or gives something else than one tensor.
     """
+    with borrowed(network) as bare:
+        return _recorded(bare, image_1CHW, with_gradients)
+
+
+def _recorded(network: nn.Module, image_1CHW: Tensor, with_gradients: bool) -> Values:
     names = {id(tensor): name for name, tensor in (*network.named_buffers(), *network.named_parameters())}
     outputs: list[list[Tensor]] = []
     caught: dict[_Key, Tensor] = {}
@@ -68,7 +75,6 @@ def record_values(network: nn.Module, image_1CHW: Tensor, *, with_gradients: boo
     recorder = Recorder(names, {id(tensor): tensor.numel() for tensor in network.parameters()}, keep)
     leaf = image_1CHW.detach().clone().requires_grad_(with_gradients)
     with (
-        evaluating(network),
         recorder.following(network),
         torch.set_grad_enabled(with_gradients),
         torch.random.fork_rng(devices=[]),
@@ -79,7 +85,9 @@ def record_values(network: nn.Module, image_1CHW: Tensor, *, with_gradients: boo
             with recorder:
                 result = network(image)
         except Exception as error:  # a network may raise whatever it likes
-            raise ShapeError(recorder.described(error, image_1CHW.shape[1:])) from error
+            shape = tuple(image_1CHW.shape[1:])
+            message = described(recorder.failure(error), shape, lambda other: failure_of(network, other))
+            raise ShapeError(message) from error
     if not isinstance(result, Tensor):
         raise ShapeError(f"the network gives a {type(result).__name__}, not one tensor; wrap it in a module that does.")
     recording = recorder.recording(sum(tensor.numel() for tensor in network.parameters()))

@@ -280,7 +280,8 @@ def _operation(values: Values, layer: str, call: int) -> int:
             for operation, name in zip(recording.operations, recording.names, strict=True)
             if name == layer
         } or {module.call for module in recording.modules if module.path == layer}
-        raise UserError(f"{layer} ran {len(calls)} times in this forward, so --call is 0 to {max(calls)}, not {call}.")
+        times = "once" if len(calls) == 1 else f"{len(calls)} times"
+        raise UserError(f"{layer} ran {times} in this forward, so --call is 0 to {max(calls)}, not {call}.")
     near = difflib.get_close_matches(layer, known, n=3, cutoff=0.5) or known[1:4]
     raise UserError(f"the network has no layer {layer!r}; there is {', '.join(near)}.")
 
