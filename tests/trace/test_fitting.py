@@ -81,3 +81,16 @@ def test_what_failed_and_what_would_fit(network, image, said):
 def test_values_are_refused_with_the_same_words():
     with pytest.raises(ShapeError, match=r"fc wants 400 .*; the network takes 3x32x32"):
         record_values(classic(), torch.zeros(1, 3, 36, 36))
+
+
+def test_numbers_of_another_kind_are_not_taken_for_a_wrong_size():
+    with pytest.raises(ShapeError, match=r"0 failed: Input type .*; an image of zeros of that shape does pass"):
+        record_values(classic(), torch.zeros(1, 3, 32, 32, dtype=torch.float64))
+    with pytest.raises(ShapeError, match=r"its own forward failed: negative; an image of zeros .* does pass"):
+        record_values(Lambda(not_negative), -torch.ones(1, 3, 4, 4))
+
+
+def not_negative(x):
+    if x.min() < 0:
+        raise ValueError("negative")
+    return x

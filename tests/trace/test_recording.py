@@ -207,3 +207,10 @@ def test_a_network_without_numbers_of_its_own_runs_on_zeros_too():
     network.append(Asking())
     network[2].conv = nn.Conv2d(4, 4, 1)
     assert record(network, (3, 8, 8)).is_one_path
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
+def test_networks_of_other_kinds_of_numbers(kind):
+    network = Twice().to(kind)
+    assert record(network, (3, 8, 8)).operations == record(Twice(), (3, 8, 8)).operations
+    assert trace(nn.Sequential(Asking().to(kind)), (3, 8, 8)).recording.is_one_path

@@ -1,5 +1,7 @@
 """The sets of pixels behind a unit, against what a backward pass finds: positive weights, gradients kept 0 or 1."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,7 +15,7 @@ from vitreous.errors import ShapeError
 from vitreous.models import build_network
 from vitreous.trace import trace
 from vitreous.trace.recording import record
-from vitreous.trace.support import reach, support
+from vitreous.trace.support import Everything, links_of, reach, support
 
 CHANNELS = 4
 
@@ -294,7 +296,7 @@ def test_what_the_image_has_no_part_in_sees_nothing():
 @pytest.mark.parametrize("at", [(0, 6, 0), (4, 0, 0), (-1, 0, 0), (0,), (0, 0, 0, 0)])
 def test_a_unit_that_does_not_exist_is_refused(at):
     recording, last = last_of(nn.Conv2d(3, 4, 3), (3, 8, 8))
-    with pytest.raises(ShapeError, match="has no unit at .*: its output is 4x6x6, from 0 on"):
+    with pytest.raises(ShapeError, match=r"has no unit at .*: its output is 4x6x6, from 0 on"):
         support(recording, last, at)
     with pytest.raises(ShapeError, match="there is no operation 2; the forward has 2, from 0 on"):
         support(recording, 2, (0, 0, 0))
@@ -305,3 +307,68 @@ def test_one_axis_and_three():
     assert support(recording, last, (0, 1)).mask.nonzero().flatten().tolist() == [2, 3, 4]
     recording, last = last_of(nn.MaxPool3d(2), (1, 4, 6, 8))
     assert support(recording, last, (0, 1, 1, 1)).mask.sum() == 8
+
+
+FILTERS, FILTERS_2, WEIGHTS = torch.ones(6, 2, 3, 2), torch.ones(3, 2, 2, 1), torch.ones(3, 4)
+FUNCTIONS = [
+    lambda x: functional.softmax(x, 1),
+    lambda x: functional.normalize(x, dim=-1),
+    lambda x: functional.layer_norm(x, [4]),
+    lambda x: functional.group_norm(x, 2),
+    lambda x: functional.instance_norm(x),
+    lambda x: functional.batch_norm(x, None, None, training=True),
+    lambda x: x.std((2, 3), keepdim=True) * x,
+    lambda x: x.mean(1),
+    lambda x: x.norm(dim=(1, 2)),
+    lambda x: x.sum(),
+    lambda x: x.logsumexp(2),
+    lambda x: x[:, :3] @ x[:, 3:].transpose(2, 3),
+    lambda x: x @ x.new_ones(4, 2),
+    lambda x: torch.ones(2, 4, dtype=x.dtype, device=x.device) @ x,
+    lambda x: torch.einsum("nchw,ndhw->ncd", x[:, :2], x[:, 2:]),
+    lambda x: functional.scaled_dot_product_attention(x[:, :2], x[:, 2:4], x[:, 4:]),
+    lambda x: x[:, 1:2, None, ::2] * x[:, :1, None, 1:2],
+    lambda x: torch.stack([x, x.flip(1)], 1)[:, 1].unbind(1)[2],
+    lambda x: torch.cat(x.split([2, 4], 1)[::-1], 1)[:, 1:3],
+    lambda x: functional.unfold(x, 2, dilation=2, padding=1, stride=2),
+    lambda x: x.unfold(2, 2, 1),
+    lambda x: functional.pad(x, (1, 1, 2, 0), mode="circular"),
+    lambda x: functional.interpolate(x, (5, 7), mode="area"),
+    lambda x: functional.interpolate(x, scale_factor=(1.5, 0.5), mode="bicubic"),
+    lambda x: functional.interpolate(x[..., 0], 7, mode="linear"),
+    lambda x: functional.interpolate(x, (2, 3), mode="bilinear", antialias=True),
+    lambda x: functional.conv_transpose2d(x, FILTERS, stride=(2, 3), padding=1, groups=3, dilation=2),
+    lambda x: functional.conv2d(x, FILTERS_2, stride=(1, 2), groups=3, padding="valid"),
+    lambda x: functional.avg_pool2d(x, 2, ceil_mode=True, padding=1, stride=3),
+    lambda x: functional.adaptive_avg_pool2d(x, (2, 3)),
+    lambda x: functional.linear(x, WEIGHTS).transpose(1, 3).reshape(3, -1),
+    lambda x: functional.pixel_shuffle(x[:, :4], 2) - functional.pixel_shuffle(x[:, :4], 2).mT.mT * 2,
+    lambda x: x.repeat(1, 1, 2, 1).roll(1, 2).permute(0, 3, 1, 2),
+]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_functions_one_by_one_have_the_support_of_their_jacobian(function):
+    recording = record(Lambda(function), (6, 4, 4))
+    result = recording.modules[-1].outputs[0]
+    image = torch.rand(1, 6, 4, 4, generator=torch.Generator().manual_seed(0))
+    jacobian = torch.autograd.functional.jacobian(function, image) != 0
+    outs = result.shape
+    for unit in range(0, math.prod(outs), 5):
+        wanted = torch.zeros(outs, dtype=torch.bool)
+        wanted.view(-1)[unit] = True
+        seen = back_to_the_image(recording, result, wanted)
+        assert torch.equal(seen.expand(1, 6, 4, 4), jacobian.reshape(-1, 1, 6, 4, 4)[unit])
+
+
+def back_to_the_image(recording, result, wanted):
+    """As ``support`` goes, with the image's channels kept apart and units of a batch allowed."""
+    masks = {(result.operation, result.output): wanted}
+    for number in range(result.operation, 0, -1):
+        for output, _ in enumerate(recording.operations[number].outputs):
+            mask = masks.pop((number, output), None)
+            for ref, link in links_of(recording.operations[number], output) if mask is not None else []:
+                assert not isinstance(link, Everything), recording.operations[number].name
+                key, found = (ref.operation, ref.output), link.back(mask)
+                masks[key] = masks[key] | found if key in masks else found
+    return masks.get((0, 0), torch.zeros(1, 1, 1, 1, dtype=torch.bool))

@@ -55,7 +55,9 @@ class Failure:
         """Wanted and given, of a dense layer (or a product with a constant) for which they differ."""
         if self.function not in ("linear", "matmul") or len(self.shapes) < 2 or not all(self.shapes[:2]):
             return None
-        wanted = self.shapes[1][-1] if self.function == "linear" else self.shapes[1][-2:][0]
+        if len(self.shapes[1]) != 2:  # a product of two maps
+            return None
+        wanted = self.shapes[1][1 if self.function == "linear" else 0]
         given = self.shapes[0][-1]
         return None if wanted == given else (wanted, given)
 
@@ -115,6 +117,8 @@ def _way_out(failure: Failure, image: Shape, attempt: Callable[[Shape], Failure 
         return "flatten what that layer is given, with nn.Flatten() before it"
     search = _Search(attempt, time.monotonic() + SECONDS)
     found = search.fitting(image, failure)
+    if found == image:
+        return "an image of zeros of that shape does pass; see to the numbers that it is given, and their kind"
     if found is not None:
         at_least = " at least" if failure.is_too_small and found[0] == image[0] else ""
         return f"the network takes{at_least} {times(found)}"

@@ -181,8 +181,9 @@ def _recorded(network: nn.Module, image: Shape) -> Recording:
 def _run(network: nn.Module, image: Shape, tensors: dict[str, Tensor], device: torch.device) -> Recording:
     parameters = {id(tensors[name]): tensor.numel() for name, tensor in network.named_parameters()}
     recorder = Recorder({id(tensor): name for name, tensor in tensors.items()}, dict(parameters))
+    kind = next((each.dtype for each in network.parameters() if each.is_floating_point()), torch.float32)
     with recorder.following(network), torch.no_grad(), torch.random.fork_rng(devices=[]), device:
-        x = torch.zeros(1, *image) if device.type != "meta" else torch.empty(1, *image)
+        x = (torch.empty if device.type == "meta" else torch.zeros)(1, *image, dtype=kind)
         recorder.add("input", ((), {}), [x])
         try:
             with recorder:

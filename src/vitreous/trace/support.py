@@ -104,7 +104,7 @@ def _of_image(recording: Recording) -> set[int]:
     """The operations in which the image has a part; others make a weight out of weights, say."""
     found_so_far = {0}
     for number, operation in enumerate(recording.operations):
-        if any(ref.operation in found_so_far for ref in operation.inputs):
+        if plain(operation.name) not in FRESH and any(ref.operation in found_so_far for ref in operation.inputs):
             found_so_far.add(number)
     return found_so_far
 
@@ -406,18 +406,18 @@ def _interpolate(
         if mode == "area":
             tables.append(_bins(n, m))
             continue
-        ones = torch.eye(n, dtype=torch.float64)[None, :, :, None]
+        ones = torch.eye(n, dtype=torch.float64)[:, None, :, None].repeat(1, 1, 1, 2)  # antialias fails for one column
         factor = None if scale_factor is None or recompute_scale_factor else _each(scale_factor, num_axes)[axis]
         plane = {"linear": "bilinear", "trilinear": "bilinear"}.get(mode, mode)
         spread = functional.interpolate(
             ones,
-            size=None if factor is not None else (m, 1),
+            size=None if factor is not None else (m, 2),
             scale_factor=(factor, 1.0) if factor is not None else None,
             mode=plane,
             align_corners=align_corners if plane.startswith("bi") else None,
             antialias=antialias,
         )
-        tables.append(Reads((spread[0, :, :, 0].T != 0).float()))
+        tables.append(Reads((spread[:, 0, :, 0].T != 0).float()))
     return [(input, _axes((None, None, *tables)))]
 
 
