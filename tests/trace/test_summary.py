@@ -159,3 +159,19 @@ def test_what_is_unknown_says_where_it_began():
 
     found = trace(Odd(), (1, 12, 12))
     assert "cumsum" in dict(reasons(found, len(found.operations) - 1))["receptive field"]
+
+
+def test_the_set_of_pixels_is_told_beside_its_hull():
+    network = nn.Sequential(nn.Conv2d(1, 1, 3, dilation=2), nn.ReLU(), nn.Conv2d(1, 2, (1, 3)))
+    lines = reasons(trace(network, (1, 16, 16)), 1)
+    told_by = dict(lines)
+    assert "sees 9 of the image: rows 6-10, columns 6-10, 16 holes" in told_by["pixels"]
+    assert [line for name, line in lines if name == ""] == [
+        "# . # . #",
+        ". . . . .",
+        "# . # . #",
+        ". . . . .",
+        "# . # . #",
+    ]
+    assert told_by["reached by"] == "the image's middle pixel: 9 of 144 numbers"
+    assert "no holes" in told(nn.Conv2d(1, 1, 3, padding=1), (1, 8, 8))["pixels"]

@@ -109,6 +109,8 @@ def _totals(found: "Summary") -> Iterator[str]:
         f"memory of the maps, one image in fp32: {_mib(memory.peak)} at once when scoring, "
         f"{_mib(memory.for_training)} kept for the backward pass when training"
     )
+    if trace.recording.is_one_path:
+        yield "recorded on real zeros: the forward asks for values, and other values may take another path"
     yield from _last_field(found)
     dense = 1000 * math.prod(found.input)
     yield f"for comparison: one dense layer from this image to 1,000 units has {dense + 1000:,} parameters"

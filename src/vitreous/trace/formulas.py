@@ -8,6 +8,7 @@ from vitreous.trace.arguments import found
 from vitreous.trace.memory import FLOAT
 from vitreous.trace.receptive_field import SeenField
 from vitreous.trace.recording import Operation, Ref
+from vitreous.trace.support import reach, support
 from vitreous.trace.windows import Window, arguments_of, padding_share, windows_of
 
 _AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
@@ -16,7 +17,13 @@ _AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")
 def reasons(trace: Trace, number: int) -> list[tuple[str, str]]:
     """Why an operation's numbers are what they are: pairs of what is told and the formula, in the order of the row."""
     operation = trace.operations[number]
-    return [*_shape(operation), *_field(trace, number), *_cost(operation), *_memory(operation)]
+    return [
+        *_shape(operation),
+        *_field(trace, number),
+        *_pixels(trace, number),
+        *_cost(operation),
+        *_memory(operation),
+    ]
 
 
 # --- shapes -----------------------------------------------------------------------------------------------------------
@@ -143,6 +150,34 @@ def _where_unknown(trace: Trace, number: int) -> str:
                 waiting.append(ref.operation or 0)
     operation = trace.operations[first]
     return f"how {operation.function} at {names[first]} moves the units is not known, so nothing after it is"
+
+
+# --- the pixels themselves --------------------------------------------------------------------------------------------
+
+_DRAWN = 24  # a set of pixels larger than this is only counted
+
+
+def _pixels(trace: Trace, number: int) -> Iterator[tuple[str, str]]:
+    """The set behind the hull, of a unit in the middle; and the units that a pixel in the middle reaches."""
+    units, image = trace.operations[number].outputs[0][2:], trace.operations[0].outputs[0][2:]
+    if len(image) != 2 or not trace.fields[number]:
+        return
+    if len(units) == 2:
+        seen = support(trace.recording, number, [extent // 2 for extent in units])
+        rows, columns = seen.mask.any(1).nonzero().flatten(), seen.mask.any(0).nonzero().flatten()
+        if len(rows):
+            hull = seen.mask[int(rows[0]) : int(rows[-1]) + 1, int(columns[0]) : int(columns[-1]) + 1]
+            count = int(hull.sum())
+            holes = "no holes" if count == hull.numel() else f"{hull.numel() - count:,} holes"
+            limit = "" if seen.status == "exact" else "at most "
+            inside = f"rows {int(rows[0])}-{int(rows[-1])}, columns {int(columns[0])}-{int(columns[-1])}"
+            yield "pixels", f"the middle unit sees {limit}{count:,} of the image: {inside}, {holes}"
+            if count < hull.numel() and max(hull.shape) <= _DRAWN:
+                yield from (("", " ".join("#" if each else "." for each in row)) for row in hull.tolist())
+    reached = reach(trace.recording, [extent // 2 for extent in image], number)
+    limit = "" if reached.status == "exact" else "at most "
+    total = reached.mask.numel()
+    yield "reached by", f"the image's middle pixel: {limit}{int(reached.mask.sum()):,} of {total:,} numbers"
 
 
 # --- costs ------------------------------------------------------------------------------------------------------------

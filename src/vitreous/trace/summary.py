@@ -85,6 +85,7 @@ class Summary:
             "macs": macs,
             "flops": 2 * macs,
             "computed_macs": computed,
+            "is_one_path": self.trace.recording.is_one_path,
             "memory": {
                 "parameters": 4 * self.trace.parameters,
                 "scoring": self.memory.peak,
