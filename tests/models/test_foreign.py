@@ -216,7 +216,7 @@ def test_a_size_that_does_not_fit_is_refused_with_the_layer_the_shapes_and_the_s
     with pytest.raises(ShapeError) as raised:
         build("net.py:fixed")
     assert "3 x 32 x 32 at 3 (Linear), given (2, 900)" in str(raised.value)
-    assert "2x900 and 196x3" in str(raised.value)
+    assert "it wants 196 features and is given 900" in str(raised.value)
     assert "--image-size 16" in str(raised.value)
 
 

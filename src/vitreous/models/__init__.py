@@ -66,12 +66,15 @@ def build_network(
     image_size: tuple[int, int],
     classes: Sequence[str] | None = None,
     seed: int = 0,
+    probe: bool = True,
 ) -> "nn.Module":
     """A network with fresh weights, N,C,H,W -> logits N,K. The seed decides the weights; no global state changes.
 
     Args:
         model: a name of the table, a line of the pattern language, ``timm:NAME``, or ``file.py:factory``, which runs
             that file.
+        probe: give a foreign network zeros first, and refuse it if it answers anything but N,K; not needed where the
+            caller runs it anyway.
 
     Raises:
         ConfigError, PatternError, ShapeError: see check_network.
@@ -82,7 +85,9 @@ def build_network(
 
     with seeded(seed):
         if is_foreign(model):
-            return foreign_network(model, num_classes=num_classes, in_channels=in_channels, image_size=image_size)
+            return foreign_network(
+                model, num_classes=num_classes, in_channels=in_channels, image_size=image_size, probe=probe
+            )
         if is_pattern(model):
             from vitreous.models.pattern import pattern_network
 

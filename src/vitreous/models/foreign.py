@@ -54,8 +54,10 @@ def is_foreign(model: str) -> bool:
     return is_timm(model) or is_factory(model)
 
 
-def foreign_network(model: str, *, num_classes: int, in_channels: int, image_size: tuple[int, int]) -> "nn.Module":
-    """The network with fresh weights from torch's random numbers, after it was seen to map N,C,H,W to N,K.
+def foreign_network(
+    model: str, *, num_classes: int, in_channels: int, image_size: tuple[int, int], probe: bool = True
+) -> "nn.Module":
+    """The network with fresh weights from torch's random numbers; with ``probe`` it was seen to map N,C,H,W to N,K.
 
     Raises:
         ConfigError: no such name, file or function; timm is not installed; what was found builds no network, or one
@@ -66,8 +68,9 @@ def foreign_network(model: str, *, num_classes: int, in_channels: int, image_siz
 
     build = timm_network if is_timm(model) else factory_network
     network = build(model, num_classes=num_classes, in_channels=in_channels)
-    require_answer(network, model, num_classes=num_classes, in_channels=in_channels, image_size=image_size)
-    _require_untied(network, model)
+    if probe:
+        require_answer(network, model, num_classes=num_classes, in_channels=in_channels, image_size=image_size)
+        _require_untied(network, model)
     return network
 
 

@@ -25,8 +25,8 @@ _SEARCH_SECONDS = 5.0
 class ForwardError(Exception):
     """A forward that failed: in which layer, what it was given, and what was said."""
 
-    def __init__(self, layer: str, error: Exception) -> None:
-        said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    def __init__(self, layer: str, error: Exception, misfit: str = "") -> None:
+        said = misfit or next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         super().__init__(f"{layer}: {said.rstrip('.')}" if layer else said.rstrip("."))
 
 
@@ -112,7 +112,7 @@ def _forward(network: nn.Module, shape: tuple[int, ...], device: torch.device, i
         try:
             return functional_call(network, _stand_ins(network, device), (torch.zeros(shape),))
         except Exception as error:  # a foreign forward raises whatever it likes
-            raise ForwardError(_described(layers), error) from error
+            raise ForwardError(_described(layers), error, _misfit(layers)) from error
 
 
 def _stand_ins(network: nn.Module, device: torch.device) -> dict[str, Tensor]:
@@ -167,6 +167,18 @@ def _described(layers: list[_Entered]) -> str:
     last = layers[-1]
     given = ", ".join(str(tuple(each.shape)) for each in last.inputs if isinstance(each, Tensor))
     return f"{last.name or 'its forward'} ({type(last.module).__name__}), given {given or 'no tensor'}"
+
+
+def _misfit(layers: list[_Entered]) -> str:
+    """What the layer that failed wants, in the reader's words rather than torch's; nothing where that is not known."""
+    if not layers or not layers[-1].inputs or not isinstance(layers[-1].inputs[0], Tensor):
+        return ""
+    module, shape = layers[-1].module, layers[-1].inputs[0].shape
+    if isinstance(module, nn.Linear) and shape[-1] != module.in_features:
+        return f"it wants {module.in_features:,} features and is given {shape[-1]:,}"
+    if isinstance(module, nn.Conv2d) and len(shape) == 4 and shape[1] != module.in_channels:
+        return f"it takes {module.in_channels} channels and is given {shape[1]}"
+    return ""
 
 
 def _is_answer(answer: Any, num_classes: int) -> bool:

@@ -60,7 +60,9 @@ def summary(model: str | nn.Module, input: Sequence[int] | None = None, *, num_c
 def network_of_shapes(model: str, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
     """A network without numbers, on torch's meta device; a foreign one that cannot be built there has its numbers."""
     channels, height, width = shape
-    build = partial(build_network, model, num_classes=num_classes, in_channels=channels, image_size=(height, width))
+    build = partial(
+        build_network, model, num_classes=num_classes, in_channels=channels, image_size=(height, width), probe=False
+    )
     try:
         with torch.device("meta"), ShapesOnly():
             return build()
