@@ -61,3 +61,25 @@ def test_no_two_boxes_lie_on_one_another():
     for number, (x, y, width, height) in enumerate(places):
         for left, top, _, _ in places[:number]:
             assert abs(x - left) >= width or abs(y - top) >= height
+
+
+class SideBySide(nn.Module):
+    """Two branches that do the same: they are not one after the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.left = nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 1))
+        self.right = nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 1))
+
+    def forward(self, x):
+        return self.left(x) + self.right(x)
+
+
+def test_branches_that_are_alike_are_not_folded_into_one():
+    found = Summary("side", (4, 8, 8), trace(SideBySide(), (4, 8, 8)))
+    diagram = diagram_of(found)
+    assert len([box for box in diagram.boxes if box.kind == "convolution"]) == 4
+    assert all(block.times == 1 for block in diagram.blocks)
+    chained = nn.Sequential(*(nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 1)) for _ in range(3)))
+    (block,) = diagram_of(Summary("chain", (4, 8, 8), trace(chained, (4, 8, 8)))).blocks
+    assert (block.name, block.times) == ("0 to 2", 3)

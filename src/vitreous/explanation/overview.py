@@ -237,12 +237,14 @@ def _filters(subject: _Subject, rows: list[dict[str, Any]]) -> Iterator[tuple[Sh
 
 
 def _stages(trace: Trace) -> list[int]:
-    """The last operation of each size of map, in running order."""
+    """For each size of map the last one that a block gave, or the last of all, in running order."""
+    blocks = (each for each in trace.recording.modules if len(each.operations) > 1 and each.path)
+    given = {ref.operation for block in blocks for ref in block.outputs}
     last: dict[tuple[int, ...], int] = {}
     for number, fields in enumerate(trace.fields):
         shape = trace.operations[number].outputs[0]
         on_image = number > 0 and len(shape) == 4 and len(fields) == 2 and all(field.has_places for field in fields)
-        if on_image and min(shape[2:]) > 1:
+        if on_image and min(shape[2:]) > 1 and (number in given or last.get(shape[2:]) not in given):
             last[shape[2:]] = number
     return sorted(last.values())
 

@@ -26,6 +26,7 @@ Pixels = NDArray[np.uint8]  # H,W,C
 SKIP, BRANCH, BOX = "#0072b2", "#d55e00", "#e69f00"  # Okabe and Ito's blue, vermilion and orange
 _ABOVE_0, _AROUND_0 = "cividis", "RdBu_r"
 _COLUMNS = 6
+_STRONG = 0.995  # of a map's values are below the end of its scale: a few pixels would leave the others pale
 _CELL = 1.9  # inches
 
 
@@ -208,11 +209,13 @@ def _over(place: Axes, pixels_HWC: Pixels, attribution: Attribution) -> None:
     grey = pixels_HWC.mean(axis=2)
     place.imshow(grey, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     values = attribution.map_HW.float().numpy()
-    limit = float(np.abs(values).max()) or 1.0
+    limit = float(np.quantile(np.abs(values), _STRONG)) or float(np.abs(values).max()) or 1.0
     colours: dict[str, Any] = (
         {"cmap": _AROUND_0, "vmin": -limit} if attribution.is_signed else {"cmap": _ABOVE_0, "vmin": 0}
     )
-    place.imshow(values, vmax=limit, alpha=0.35 + 0.5 * np.abs(values) / limit, interpolation="nearest", **colours)
+    place.imshow(
+        values, vmax=limit, alpha=0.35 + 0.5 * np.clip(np.abs(values) / limit, 0, 1), interpolation="nearest", **colours
+    )
     place.set_axis_off()
 
 

@@ -89,14 +89,19 @@ def _folds(recording: Recording) -> list[list[ModuleCall]]:
             continue
         run = [module]
         for other in by_start[number + 1 :]:
-            if other.operations.start == run[-1].operations.stop and _likeness(recording, other) == _likeness(
-                recording, module
-            ):
+            follows = other.operations.start == run[-1].operations.stop and _feeds(recording, run[-1], other)
+            if follows and _likeness(recording, other) == _likeness(recording, module):
                 run.append(other)
         if len(run) > 1:
             runs.append(run)
             end = run[-1].operations.stop
     return runs
+
+
+def _feeds(recording: Recording, before: ModuleCall, after: ModuleCall) -> bool:
+    """Whether a module reads what another gave and nothing else: two that stand side by side do not."""
+    read = {ref.operation for number in after.operations for ref in recording.operations[number].inputs}
+    return read - set(after.operations) == {ref.operation for ref in before.outputs}
 
 
 def _likeness(recording: Recording, module: ModuleCall) -> tuple[object, ...]:
@@ -125,7 +130,7 @@ def _blocks(recording: Recording, folds: Sequence[Sequence[ModuleCall]], number_
     inner = 0
     for module in sorted(recording.modules, key=lambda each: (each.operations.start, -len(each.operations))):
         boxes = tuple(sorted({number_of[each] for each in module.operations if each in number_of}))
-        if module.kind in kinds and len(boxes) > 1 and module.operations.start >= inner:
+        if module.path and module.kind in kinds and len(boxes) > 1 and module.operations.start >= inner:
             inner = module.operations.stop
             last = ends.get(module.path, module.path)
             name = module.path if last == module.path else f"{module.path} to {last.rpartition('.')[2]}"

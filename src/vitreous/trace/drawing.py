@@ -84,8 +84,7 @@ def _placed(diagram: Diagram) -> _Places:
     for source, target in sorted(diagram.arrows, key=lambda arrow: ranks[arrow[1]] - ranks[arrow[0]]):
         between = range(ranks[source] + 1, ranks[target])
         if between:
-            own = [lanes[source]] if lanes[source] != lanes[target] else []
-            runs[source, target] = _free([*own, *range(1, len(taken) + 2)], between, taken)
+            runs[source, target] = _free([lanes[source], *range(1, len(taken) + 2)], between, taken)
     num_lanes = 1 + max((*lanes, *runs.values()))
     widths = tuple(_BOX[0] if lane in lanes else _LINE for lane in range(num_lanes))
     lefts = tuple(_LEFT + sum(widths[:lane]) + lane * _GAP[0] for lane in range(num_lanes))
@@ -135,10 +134,12 @@ def _arrow(source: int, target: int, places: _Places) -> str:
     top, end = places.top(places.ranks[source]) + _BOX[1], places.top(places.ranks[target]) - 2
     x0, x1 = places.middle(places.lanes[source]), places.middle(places.lanes[target])
     half = _GAP[1] / 2
-    if (source, target) not in places.runs:
-        path = f"M{x0} {top}L{x1} {end}" if x0 == x1 else f"M{x0} {top}V{top + half}H{x1}V{end}"
+    run = places.middle(places.runs.get((source, target), places.lanes[source]))
+    if x0 == x1 == run:
+        path = f"M{x0} {top}V{end}"
+    elif (source, target) not in places.runs:
+        path = f"M{x0} {top}V{top + half}H{x1}V{end}"
     else:
-        run = places.middle(places.runs[source, target])
         near = f"M{x0} {top}V{top + half - 3}H{run}" if run != x0 else f"M{x0} {top}"
         side = places.lefts[places.lanes[target]] + _BOX[0] + 2 if run > x1 else places.lefts[places.lanes[target]] - 2
         path = f"{near}V{end + 2 + _BOX[1] / 2}H{side}"
