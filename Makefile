@@ -40,14 +40,14 @@ figures: .venv/installed  # about an hour and a half on two cores; appends to be
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $@
 
-# torchvision's wheel asks for another build of torch than the processor's, so it comes alone; so does timm, which asks
-# for torchvision. tests/reference/conftest.py makes the two fit.
+# torchvision's wheel asks for another build of torch than the processor's, so it comes alone; so do timm and captum,
+# which ask for it or for torch. tests/reference/conftest.py makes them fit.
 .venv-reference/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-reference
 	.venv-reference/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt \
 		--editable '.[test]' huggingface_hub pyyaml
 	.venv-reference/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt \
-		--no-deps timm torchvision
+		--no-deps timm torchvision captum
 	touch $@
 
 clean:
