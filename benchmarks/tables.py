@@ -22,6 +22,7 @@ def main() -> None:
     write_table("accuracy", ROOT / "README.md", accuracy_table)
     write_table("gain", ROOT / "docs" / "transfer.md", gain_table)
     write_table("seethrough", ROOT / "docs" / "seethrough.md", seethrough_table)
+    write_table("summary_growth", ROOT / "docs" / "seethrough.md", summary_growth_table)
     write_table("blur", ROOT / "docs" / "seethrough.md", blur_table)
     if "--check" not in sys.argv:
         draw_gain(read_lines("gain"), ROOT / "docs" / "transfer.svg")
@@ -157,6 +158,19 @@ def seethrough_table(lines: list[dict]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in last["versions"].items())
     told = [f"Versions: {versions}.", f"Machine: {last['machine']}; one thread; rounds: {last['rounds']}."]
     return "\n".join([*rows, "", *told, ""])
+
+
+def summary_growth_table(lines: list[dict]) -> str:
+    """One row for each network: the newest line about it."""
+    if not lines:
+        return "Not measured yet.\n"
+    newest = {line["network"]: line for line in lines}.values()
+    rows = ["| `vitreous summary` of | median | fastest to slowest | rounds |", "|---|---|---|---|"]
+    for line in newest:
+        spread = f"{min(line['seconds']):.2f} to {max(line['seconds']):.2f} s"
+        rows.append(f"| {line['network']} | {line['median']:.2f} s | {spread} | {line['rounds']} |")
+    machines = sorted({line["machine"] for line in newest})
+    return "\n".join([*rows, "", f"Machine: {'; '.join(machines)}.", ""])
 
 
 def _answers(line: dict, knows_fields: bool) -> list[str]:
