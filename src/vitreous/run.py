@@ -111,7 +111,9 @@ class Run:
         """
         file = path / "manifest.json"
         if not file.is_file():
-            raise RunError(f"{path} is not a run folder (it has no manifest.json); `vitreous runs` lists yours.")
+            is_here = path.parent == Path("runs") and Path(path.name, "manifest.json").is_file()
+            way = f"the one in this folder is ./{path.name}" if is_here else "`vitreous runs` lists yours"
+            raise RunError(f"{path} is not a run folder (it has no manifest.json); {way}.")
         try:
             manifest = json.loads(storage.read_text(file))
             schema = manifest["schema"]

@@ -97,6 +97,14 @@ def test_where_nothing_matters_no_map_is_better_than_chance():
     assert most_faithful([]) is None
 
 
+def test_chance_is_kept_as_curves():
+    network, x = Weighted(), image()
+    (found,) = judge(network, x, 1, [attribution(x[0, 0])], steps=8, orders=3)
+    assert found.chance_scores == tuple(each.score for each in found.chance)
+    assert {each.deletion.shape for each in found.chance} == {found.curves.deletion.shape}
+    assert len({each.deletion[0].item() for each in (found.curves, *found.chance)}) == 1  # nothing hidden yet
+
+
 def test_ties_go_row_by_row():
     network, x = Weighted(4), image(4)
     rows = torch.arange(16.0, 0, -1).reshape(4, 4)

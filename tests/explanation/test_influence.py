@@ -53,6 +53,15 @@ def test_known_weights():
     assert float(found.influence_HW.sum()) == pytest.approx(float(inside.sum()))
 
 
+def test_the_centre_of_mass_is_where_the_weights_are():
+    network = nn.Conv2d(1, 1, 3, bias=False)
+    network.weight.data = torch.tensor([[0.0, 0, 0], [0, 0, 3], [0, 0, 1]])[None, None]
+    found = influence(network, images(1, 1, 5))
+    assert found.box == (range(1, 4), range(1, 4))
+    assert found.centre == pytest.approx((2.25, 3))  # a quarter of the way from row 2 to row 3
+    assert found.to_json()["centre"] == pytest.approx([2.25, 3])
+
+
 def test_the_share_that_holds_95_percent():
     network = nn.Conv2d(1, 1, 3, bias=False)
     with torch.no_grad():

@@ -1,5 +1,6 @@
 """An image explained: files, a page, a document, and plain words where a network has not what a picture needs."""
 
+import base64
 import json
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 from torch import nn
 
 from vitreous.errors import UserError
+from vitreous.explanation import pictures
 from vitreous.explanation.overview import explain_image
 from vitreous.models import build_network
 
@@ -58,10 +60,13 @@ def test_the_document_holds_the_numbers(small):
 def test_the_page_shows_every_picture_and_escapes_names(small):
     page = (small.out / "index.html").read_text()
     for part in small.parts:
-        assert f'src="{part.file}"' in page
+        data = base64.b64encode((small.out / part.file).read_bytes()).decode()
+        assert f'src="data:image/png;base64,{data}" alt="{part.title}' in page  # one file, which opens anywhere
+        assert part.reading
     assert "a &amp; b.png" in page
     assert "<b>owl" not in page
     assert "http" not in page.replace("http-equiv", "")
+    assert page.count("src=") == len(small.parts)
 
 
 def test_the_terminal_says_what_to_believe_and_where_the_pictures_are(small):
@@ -85,6 +90,67 @@ def test_a_network_without_maps_pools_and_skips_is_told_so(tmp_path):
     assert "no nn.Conv2d" in absent["filters"]
     assert "Grad-CAM is not there" in made.parts[0].text
     assert made.parts[0].file is not None  # the pixels can still be asked
+
+
+def test_shifts_are_told_of_the_answer_whatever_class_is_explained(tmp_path, monkeypatch):
+    names = []
+    draw = pictures.consistency_figure
+    monkeypatch.setattr(pictures, "consistency_figure", lambda found, name: names.append(name) or draw(found, name))
+    network = build_network("conv4 pool gap fc", num_classes=3, in_channels=3, image_size=(16, 16))
+    answer = CLASSES.index(explained(network, tmp_path / "1", (3, 16, 16)).label)
+    explained(network, tmp_path / "2", (3, 16, 16), target=(answer + 1) % 3)
+    assert names == [CLASSES[answer]] * 2
+
+
+class Cut(nn.Module):
+    """Its answer has no gradient."""
+
+    def forward(self, x):
+        return torch.relu(x.detach()[:, :, ::2]).amax(dim=(2, 3))
+
+
+def test_without_a_gradient_there_is_what_needs_none(tmp_path):
+    network = nn.Sequential(nn.Conv2d(3, 3, 3), nn.MaxPool2d(2), Cut())
+    made = explained(network, tmp_path / "out", (3, 16, 16))
+    (method,) = made.numbers["attribution"]["methods"]
+    assert method["method"] == "occlusion"
+    assert set(made.numbers["attribution"]["absent"]) == {"Grad-CAM", "Integrated gradients"}
+    absent = {part.name: part.text for part in made.parts if part.file is None}
+    assert absent["routing"].startswith("the answer has no gradient")
+    assert (made.out / "attribution.png").is_file()
+
+
+class ChannelsLast(nn.Module):
+    """Maps of 4x4 units with ten channels, these last."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.norm, self.head = nn.Conv2d(3, 10, 4, stride=4), nn.LayerNorm(10), nn.Linear(10, 3)
+
+    def forward(self, x):
+        return self.head(self.norm(self.patches(x).permute(0, 2, 3, 1)).relu().mean(dim=(1, 2)))
+
+
+def test_channels_may_be_last(tmp_path):
+    made = explained(ChannelsLast(), tmp_path / "out", (3, 16, 16))
+    (stage,) = made.numbers["maps"]
+    assert (stage["layer"], stage["shape"]) == ("relu", [10, 4, 4])
+    assert set(stage["channels"]) == set(range(10))
+
+
+@pytest.mark.parametrize(
+    ("network", "options", "message"),
+    [
+        (nn.Conv2d(3, 3, 3), {}, r"gives \(1, 3, 6, 6\) for one image, not one logit for each of 3 classes"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(192, 5)), {}, r"gives \(1, 5\)"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(192, 3)), {"target": 3}, "no class 3; the network's 3"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(192, 3)), {"target": -1}, "no class -1"),
+    ],
+)
+def test_what_cannot_be_explained_leaves_no_folder(tmp_path, network, options, message):
+    with pytest.raises(UserError, match=message):
+        explained(network, tmp_path / "out", (3, 8, 8), **options)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_exists_is_left_alone(tmp_path):

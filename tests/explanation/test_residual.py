@@ -211,6 +211,17 @@ def test_a_source_that_is_used_elsewhere_too_has_no_gradients_to_part():
     assert (share.skip.gradient_norm, share.skip_gradient_share) == (None, None)
 
 
+def test_a_source_that_is_cut_off_has_no_gradients_to_part():
+    def forward(self, x):
+        source = self.a(x).detach()
+        return (source + (self.b(source) + self.c(x))).sum(dim=(2, 3))
+
+    *_, share = shares(Calls(forward, a=conv(), b=conv(), c=conv()), image(2, 6, 6), target=0)
+    assert share.skip.layer == "detach"
+    assert (share.skip.gradient_norm, share.branch.gradient_norm) == (None, None)
+    assert share.gradient_norm == pytest.approx(6)  # 36 places, 1 in each
+
+
 def test_additions_of_what_does_not_come_of_the_image_are_left_out():
     def function(self, x):
         x = x + torch.ones(1, 2, 5, 5)  # a constant

@@ -117,6 +117,7 @@ def _print_csv(classes: tuple[str, ...], answers: Iterable["PredictedImage"]) ->
 
 def _print_rows(answers: Iterable["PredictedImage"]) -> int:
     from vitreous.cli.console import print_table
+    from vitreous.predictor import confidence_text
 
     rows, num_errors = [], 0
     for answer in answers:
@@ -124,7 +125,7 @@ def _print_rows(answers: Iterable["PredictedImage"]) -> int:
             num_errors += 1
             rows.append((answer.path, "error", answer.error or ""))
         else:
-            rows.append((answer.path, f"{answer.prediction.confidence:.2%}", answer.prediction.label))
+            rows.append((answer.path, confidence_text(answer.prediction.confidence), answer.prediction.label))
     print_table(("image", "confidence", "label"), rows, right=(1,))
     if num_errors:
         print(f"vitreous: {num_errors} of {len(rows)} images could not be read.", file=sys.stderr)

@@ -79,7 +79,8 @@ def grad_cam(network: nn.Module, image_1CHW: Tensor, target: int, layer: int | s
     name = values.recording.names[number]
     if gradient is None:
         raise UserError(f"{name} has no part in the logit of class {target}, or its gradient is cut; name another.")
-    map_CHW, gradient_CHW = seen.channels_first(number), seen.channels_first(number, gradient)
+    map_CHW = channels_first(seen.trace, number, values.outputs[number][0])
+    gradient_CHW = channels_first(seen.trace, number, gradient)
     cam_HW = torch.einsum("c,chw->hw", gradient_CHW.mean(dim=(1, 2)), map_CHW).relu()
     fields = seen.trace.fields[number]
     notes = []
@@ -124,6 +125,25 @@ def _weights(units: int, field: SeenField, side: int) -> Tensor:
     return (1 - (places.clamp(0, units - 1)[:, None] - torch.arange(units)).abs()).clamp_min(0)
 
 
+def map_dims(trace: Trace, number: int) -> tuple[int, int] | None:
+    """Which dimensions of an operation's first output are down and across; None where its units have no places.
+
+    The last two or, with channels last, the two before: as many units as the image has room for tell them from
+    channels.
+    """
+    shape, fields = trace.operations[number].outputs[0], trace.fields[number]
+    sides = trace.operations[0].outputs[0][2:]
+    if len(shape) != 4 or len(fields) != 2 or not all(field.has_places for field in fields):
+        return None
+    fit = {dims: sum(map(_misfit, fields, (shape[dim] for dim in dims), sides)) for dims in ((2, 3), (1, 2))}
+    return min(fit, key=lambda dims: fit[dims])
+
+
+def channels_first(trace: Trace, number: int, map_1: Tensor) -> Tensor:
+    """An operation's map of one image, or a tensor of its shape, as C,H,W."""
+    return map_1[0] if map_dims(trace, number) != (1, 2) else map_1[0].permute(2, 0, 1)
+
+
 class _Maps(NamedTuple):
     """A recorded forward, and which of its layers can be drawn on the image."""
 
@@ -143,11 +163,6 @@ class _Maps(NamedTuple):
             raise UserError(self._refusal(number))
         return number
 
-    def channels_first(self, number: int, tensor: Tensor | None = None) -> Tensor:
-        """The operation's first output, or another tensor of its shape, as C,H,W."""
-        map_1 = self.values.outputs[number][0] if tensor is None else tensor
-        return map_1[0] if self._dims(number) == (2, 3) else map_1[0].permute(2, 0, 1)
-
     def is_early(self, number: int) -> bool:
         """Layers with weights and more than one unit come after it."""
         later = self.trace.operations[number + 1 :]
@@ -161,29 +176,17 @@ class _Maps(NamedTuple):
         return number
 
     def _is_map(self, number: int) -> bool:
-        dims, shape = self._dims(number), self.trace.operations[number].outputs[0]
+        dims, shape = map_dims(self.trace, number), self.trace.operations[number].outputs[0]
         return dims is not None and shape[dims[0]] * shape[dims[1]] > 1
 
-    def _dims(self, number: int) -> tuple[int, int] | None:
-        """Which dimensions are down and across: the last two or, with channels last, the two before.
-
-        As many units as the image has room for tell them from channels.
-        """
-        shape, fields = self.trace.operations[number].outputs[0], self.trace.fields[number]
-        sides = self.trace.operations[0].outputs[0][2:]
-        if len(shape) != 4 or len(fields) != 2 or not all(field.has_places for field in fields):
-            return None
-        fit = {dims: sum(map(_misfit, fields, (shape[dim] for dim in dims), sides)) for dims in ((2, 3), (1, 2))}
-        return min(fit, key=lambda dims: fit[dims])
-
     def _refusal(self, number: int) -> str:
-        name, dims = self.trace.recording.names[number], self._dims(number)
+        name, dims = self.trace.recording.names[number], map_dims(self.trace, number)
         is_one = dims is not None
         what = "has a single unit, which says nothing of where" if is_one else "has no units that lie on the image"
         earlier = next((n for n in range(number - 1, 0, -1) if self._is_map(n)), None)
         if earlier is None:
             return f"{name} {what}; {_WITHOUT_A_MAP}"
-        shape, (down, across) = self.trace.operations[earlier].outputs[0], self._dims(earlier) or (2, 3)
+        shape, (down, across) = self.trace.operations[earlier].outputs[0], map_dims(self.trace, earlier) or (2, 3)
         offer = self.trace.recording.names[earlier]
         return f"{name} {what}; give layer={offer!r}, which has {shape[down]}x{shape[across]}."
 
@@ -298,9 +301,9 @@ def occlusion(
 
     note = f"{side}x{side} px hidden, {step} px apart"
     return Occlusion(
-        Attribution("occlusion", fall(logits_NK[:, target]), None, note, is_signed=True, grain=step),
+        Attribution("occlusion (logit)", fall(logits_NK[:, target]), None, note, is_signed=True, grain=step),
         Attribution(
-            "occlusion, probability",
+            "occlusion",
             fall(probabilities(logits_NK)[:, target]),
             None,
             note,

@@ -56,7 +56,12 @@ class Faithfulness:
     attribution: Attribution
     curves: Curves
     grain: int  # side of the squares, in pixels
-    chance_scores: tuple[float, ...]  # of the random orders; their reverses, which count as well, have the opposite
+    chance: tuple[Curves, ...]  # of the random orders
+
+    @property
+    def chance_scores(self) -> tuple[float, ...]:
+        """Of the random orders; their reverses, which count as well, have the opposite."""
+        return tuple(each.score for each in self.chance)
 
     @property
     def score(self) -> float:
@@ -121,11 +126,11 @@ def judge(
         return curves(network, image_1CHW, target, map_HW, steps=steps, baseline=baseline)
 
     grains = [max(each.grain, grain(each.map_HW)) for each in attributions]
-    chance: dict[int, tuple[float, ...]] = {}
+    chance: dict[int, tuple[Curves, ...]] = {}
     for side in set(grains):
         generator = torch.Generator().manual_seed(seed)
         maps = (random_squares(size, side, generator) for _ in range(orders))
-        chance[side] = tuple(measured(map_HW).score for map_HW in maps)
+        chance[side] = tuple(map(measured, maps))
     return [
         Faithfulness(each, measured(each.map_HW), side, chance[side])
         for each, side in zip(attributions, grains, strict=True)

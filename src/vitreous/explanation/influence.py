@@ -43,10 +43,14 @@ class Influence:
         """The influence's standard deviation along each axis, in pixels; None where no pixel has any."""
         if not self.influence_HW.any():
             return None
-        sizes = enumerate(self.influence_HW.shape)
-        return tuple(
-            _deviation(self.influence_HW.movedim(axis, -1).reshape(-1, size).sum(dim=0)) for axis, size in sizes
-        )
+        return tuple(deviation for _, deviation in map(_moments, self._along_axes()))
+
+    @property
+    def centre(self) -> tuple[float, ...] | None:
+        """The influence's centre of mass, in pixels; None where no pixel has any."""
+        if not self.influence_HW.any():
+            return None
+        return tuple(mean for mean, _ in map(_moments, self._along_axes()))
 
     @property
     def share_of_box(self) -> float | None:
@@ -55,6 +59,11 @@ class Influence:
             return None
         held = self.influence_HW.flatten().sort(descending=True).values.cumsum(0)
         return (int((held < HELD * held[-1]).sum()) + 1) / math.prod(map(len, self.box))
+
+    def _along_axes(self) -> list[Tensor]:
+        """The influence of each row, of each column, and so on."""
+        sizes = enumerate(self.influence_HW.shape)
+        return [self.influence_HW.movedim(axis, -1).reshape(-1, size).sum(dim=0) for axis, size in sizes]
 
     def to_json(self) -> dict[str, Any]:
         """In brief: without the map."""
@@ -65,6 +74,7 @@ class Influence:
             "num_images": self.num_images,
             "box": [[pixels.start, pixels.stop] for pixels in self.box],
             "is_exact": self.is_exact,
+            "centre": None if self.centre is None else list(self.centre),
             "sigma": None if self.sigma is None else list(self.sigma),
             "held": HELD,
             "share_of_box": self.share_of_box,
@@ -179,9 +189,9 @@ def _gradient(network: nn.Module, image_1CHW: Tensor, number: int, index: Any) -
     return found[0][0].abs().double().mean(dim=0)
 
 
-def _deviation(weights: Tensor) -> float:
-    """Of places 0, 1, 2 ... that have these weights."""
+def _moments(weights: Tensor) -> tuple[float, float]:
+    """Mean and standard deviation of places 0, 1, 2 ... that have these weights."""
     share = weights / weights.sum()
     places = torch.arange(len(share), dtype=share.dtype, device=share.device)
     mean = (share * places).sum()
-    return float((share * (places - mean) ** 2).sum().sqrt())
+    return float(mean), float((share * (places - mean) ** 2).sum().sqrt())

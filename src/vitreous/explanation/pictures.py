@@ -9,21 +9,25 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Ellipse, Rectangle
 from numpy.typing import NDArray
 from torch import Tensor
 
 from vitreous.explanation.attribution import Attribution
 from vitreous.explanation.equivariance import Consistency
-from vitreous.explanation.faithfulness import Faithfulness
+from vitreous.explanation.faithfulness import DEVIATIONS, Curves, Faithfulness
 from vitreous.explanation.influence import Influence
 from vitreous.explanation.residual import ResidualShare
 from vitreous.explanation.routing import Route
+from vitreous.trace import SeenField
 
 Pixels = NDArray[np.uint8]  # H,W,C
 
 SKIP, BRANCH, BOX = "#0072b2", "#d55e00", "#e69f00"  # Okabe and Ito's blue, vermilion and orange
+STRONG = 0.99  # of the values lie within the scale of a map: a few outliers would make all others look like nothing
 _ABOVE_0, _AROUND_0 = "cividis", "RdBu_r"
 _COLUMNS = 6
 _STRONG = 0.995  # of a map's values are below the end of its scale: a few pixels would leave the others pale
@@ -37,30 +41,31 @@ def attribution_figure(pixels_HWC: Pixels, judged: Sequence[Faithfulness], targe
     axes[0].set_title("the image, as the network\nis given it", fontsize=9)
     for place, each in zip(axes[1:], judged, strict=True):
         _over(place, pixels_HWC, each.attribution)
-        place.set_title(f"{each.attribution.method}\n{each.verdict} ({each.score:+.2f})", fontsize=9)
-    figure.suptitle(f"What speaks for {target!r}: yellow or red for it, blue against it", fontsize=11)
+        chance = f"{each.score:+.2g}, chance up to {DEVIATIONS * each.chance_deviation:.2g}"
+        place.set_title(f"{each.attribution.method}: {each.verdict}\n({chance})", fontsize=9)
+    bar = figure.colorbar(ScalarMappable(Normalize(-1, 1), _AROUND_0), ax=list(axes), pad=0.01)
+    bar.set_ticks([-1, 0, 1], labels=["against it", "0", "for it"], fontsize=8)
+    figure.suptitle(
+        f"What speaks for {target!r}: red for it, blue against it, each map on a scale of its own", fontsize=11
+    )
     return figure
 
 
 def faithfulness_figure(judged: Sequence[Faithfulness], target: str) -> Figure:
-    """Deletion and insertion curves of every method, on the same axes."""
-    figure, (deletion, insertion) = _row(2, 4.2)
-    styles = ("-", "--", "-.", ":")
-    colours = (SKIP, BRANCH, "#009e73", "#cc79a7")
-    for number, each in enumerate(judged):
-        style = {"linestyle": styles[number % 4], "color": colours[number % 4], "label": each.attribution.method}
-        deletion.plot(each.curves.shares, each.curves.deletion, **style)
-        insertion.plot(each.curves.shares, each.curves.insertion, **style)
-    for place, title in (
-        (deletion, "hidden first: the curve should fall early"),
-        (insertion, "shown first: the curve should rise early"),
-    ):
-        place.set_title(f"what the map calls important,\n{title}", fontsize=9)
-        place.set_xlabel("share of the pixels", fontsize=9)
-        place.set_ylabel(f"probability of {target!r}", fontsize=9)
+    """Deletion above and insertion below: a column for each method, with chance as a band; one scale for all."""
+    figure = Figure(figsize=(3.4 * len(judged) + 0.6, 5.4), layout="constrained")
+    axes = figure.subplots(2, len(judged), sharex=True, sharey=True, squeeze=False)
+    for (above, below), each in zip(axes.T, judged, strict=True):
+        _curve(above, each.curves.shares, [_hiding(found) for found in (each.curves, *each.chance)], BRANCH)
+        _curve(below, each.curves.shares, [_showing(found) for found in (each.curves, *each.chance)], SKIP)
+        above.set_title(f"{each.attribution.method}\nhidden first: area {each.curves.deletion_area:.2f}", fontsize=9)
+        below.set_title(f"shown first: area {each.curves.insertion_area:.2f}", fontsize=9)
+        below.set_xlabel("share of the pixels", fontsize=9)
+    for place, word in zip(axes[:, 0], ("lower", "higher"), strict=True):
+        place.set_ylabel(f"probability of the class\n({word} is better)", fontsize=9)
         place.set_ylim(-0.02, 1.02)
-        place.grid(alpha=0.3)
-    deletion.legend(fontsize=8)
+    axes[0, 0].legend(fontsize=8)
+    figure.suptitle(f"{target!r} while pixels are hidden, or shown, in the order of each map", fontsize=11)
     return figure
 
 
@@ -71,7 +76,7 @@ def maps_figure(
     chosen = maps_CHW[list(channels)].float().cpu().numpy()
     is_signed, limit = bool((chosen < 0).any()), float(np.abs(chosen).max()) or 1.0
     num_rows = math.ceil((len(channels) + 1) / _COLUMNS)
-    figure = Figure(figsize=(_CELL * _COLUMNS, _CELL * num_rows * 1.12 + 0.5), layout="constrained")
+    figure = Figure(figsize=(_CELL * _COLUMNS, _CELL * num_rows * 1.12 + 0.5), layout="compressed")
     axes = figure.subplots(num_rows, _COLUMNS, squeeze=False).ravel()
     _image(axes[0], pixels_HWC)
     if boxes is not None:
@@ -85,7 +90,7 @@ def maps_figure(
     for place in axes:
         place.set_axis_off()
     if drawn is not None:
-        figure.colorbar(drawn, ax=list(axes), shrink=0.8, pad=0.01)
+        figure.colorbar(drawn, ax=list(axes), pad=0.01)
     figure.suptitle(title, fontsize=11)
     return figure
 
@@ -97,7 +102,7 @@ def filters_figure(filters_KCHW: Tensor, layer: str, most: int = 64) -> Figure:
     in_colour = filters.shape[1] == 3
     num_columns = min(16, len(filters))
     num_rows = math.ceil(len(filters) / num_columns)
-    figure = Figure(figsize=(0.75 * num_columns + 0.8, 0.75 * num_rows + 0.7), layout="constrained")
+    figure = Figure(figsize=(0.75 * num_columns + 0.8, 0.75 * num_rows + 0.7), layout="compressed")
     axes = figure.subplots(num_rows, num_columns, squeeze=False).ravel()
     drawn = None
     for place, each in zip(axes, filters, strict=False):
@@ -108,35 +113,45 @@ def filters_figure(filters_KCHW: Tensor, layer: str, most: int = 64) -> Figure:
     for place in axes:
         place.set_axis_off()
     if drawn is not None:
-        figure.colorbar(drawn, ax=list(axes), shrink=0.8, pad=0.01)
+        figure.colorbar(drawn, ax=list(axes), pad=0.01)
     shown = f"{len(filters)} of {len(filters_KCHW)}" if len(filters) < len(filters_KCHW) else f"{len(filters)}"
-    scale = f"mid-grey is 0, the ends are +-{limit:.2g}" if in_colour else "white is 0"
+    averaged = "" if in_colour or filters.shape[1] == 1 else f", the mean over {filters.shape[1]} channels"
+    scale = f"mid-grey is 0, the ends are +-{limit:.2g}" if in_colour else f"white is 0{averaged}"
     figure.suptitle(f"{layer}: {shown} filters of {filters.shape[2]} x {filters.shape[3]} ({scale})", fontsize=10)
     return figure
 
 
 def influence_figure(pixels_HWC: Pixels, found: Sequence[tuple[str, Influence]]) -> Figure:
-    """What a middle unit can see, and what it looks at: for each network given, on a scale of its own."""
+    """What a middle unit can see (framed), and what it looks at: for each network given, on one scale.
+
+    The dashed ellipse on the image has two standard deviations of the last one's influence.
+    """
     figure, axes = _row(len(found) + 1, 3.0)
     _image(axes[0], pixels_HWC)
     _frame(axes[0], found[0][1].box)
+    _ellipse(axes[0], found[-1][1])
     sides = " x ".join(str(len(pixels)) for pixels in found[0][1].box)
-    axes[0].set_title(f"{found[0][1].layer}: one unit\ncan see {sides} px", fontsize=9)
-    for place, (name, each) in zip(axes[1:], found, strict=True):
-        place.imshow(each.influence_HW.numpy(), cmap=_ABOVE_0)
+    axes[0].set_title(f"{found[0][1].layer}: a middle unit can\nsee {sides} px of the image", fontsize=9)
+    shares = [(each.influence_HW / each.influence_HW.sum().clamp_min(1e-30)).numpy() for _, each in found]
+    limit = max(_limit(share_HW, 0.999) for share_HW in shares)
+    drawn = None
+    for place, (name, each), share_HW in zip(axes[1:], found, shares, strict=True):
+        drawn = place.imshow(share_HW / limit, cmap=_ABOVE_0, vmin=0, vmax=1)
         _frame(place, each.box)
-        share = "none" if each.share_of_box is None else f"{each.share_of_box:.0%} of it"
-        place.set_title(f"{name}: 95 % of its influence\ncomes from {share}", fontsize=9)
+        place.set_title(f"{name}: {_reach(each)}", fontsize=9)
         place.set_axis_off()
+    if drawn is not None:
+        bar = figure.colorbar(drawn, ax=list(axes), pad=0.01)
+        bar.set_ticks([0, 1], labels=["no influence", "most"], fontsize=8)
     return figure
 
 
 def residual_figure(shares: Sequence[ResidualShare]) -> Figure:
     """For each addition, how much of the sum came by the skip and how much by the branch."""
-    figure = Figure(figsize=(7.5, 0.34 * len(shares) + 1.4), layout="constrained")
+    figure = Figure(figsize=(7.5, 0.34 * len(shares) + 1.9), layout="constrained")
     place = figure.subplots()
     rows = range(len(shares))
-    names = [share.layer.replace(":add", "") for share in shares]
+    names = [share.layer.replace(":add", "") + (f", call {share.call}" if share.call else "") for share in shares]
     skips = [share.skip.projection or 0.0 for share in shares]
     branches = [share.branch.projection or 0.0 for share in shares]
     place.barh([row - 0.2 for row in rows], skips, 0.38, color=SKIP, label="by the skip")
@@ -145,30 +160,58 @@ def residual_figure(shares: Sequence[ResidualShare]) -> Figure:
     place.invert_yaxis()
     place.axvline(0, color="black", linewidth=0.8)
     place.set_xlabel("share of the sum; the two add up to 1, one below 0 works against the sum", fontsize=9)
-    place.legend(fontsize=8, loc="lower right")
+    figure.legend(fontsize=8, loc="outside upper right", ncols=2)
+    figure.suptitle("What makes each sum: the skip or the branch", fontsize=11, x=0.02, horizontalalignment="left")
     place.grid(axis="x", alpha=0.3)
+    place.set_axisbelow(True)
     return figure
 
 
-def routing_figure(pixels_HWC: Pixels, routes: Sequence[Route]) -> Figure:
-    """Where the gradient of the class went in the max pools, on the maps that they read."""
+def routing_figure(pixels_HWC: Pixels, routes: Sequence[tuple[Route, Sequence[SeenField]]]) -> Figure:
+    """Where the gradient of the class went in the max pools, on the darkened image.
+
+    Args:
+        pixels_HWC: the image.
+        routes: each with what the units of its input see of the image: each unit is drawn at the centre of that.
+    """
     figure, axes = _row(len(routes) + 1, 3.0)
     _image(axes[0], pixels_HWC)
     axes[0].set_title("the image", fontsize=9)
-    for place, route in zip(axes[1:], routes, strict=True):
-        place.imshow(route.gradient_map.float().cpu().numpy(), cmap=_ABOVE_0, interpolation="nearest")
+    drawn = None
+    for place, (route, fields) in zip(axes[1:], routes, strict=True):
+        values = route.gradient_map.float().cpu().numpy()
+        values = values / _limit(values, 0.999)
+        reach = _reach_of_units(fields, values.shape)
+        if reach is not None:
+            _image(place, pixels_HWC, brightness=0.4)
+        drawn = place.imshow(
+            values,
+            cmap=_ABOVE_0,
+            vmin=0,
+            vmax=1,
+            alpha=None if reach is None else np.sqrt(values.clip(0, 1)),
+            extent=reach,
+            interpolation="nearest",
+        )
+        if reach is not None:
+            place.set_xlim(-0.5, pixels_HWC.shape[1] - 0.5)
+            place.set_ylim(pixels_HWC.shape[0] - 0.5, -0.5)
         nothing = f"{route.share_without_gradient:.0%} of its input got no gradient"
-        place.set_title(f"{route.layer}\n{nothing}", fontsize=9)
+        place.set_title(f"{route.layer}{f', call {route.call}' if route.call else ''}\n{nothing}", fontsize=9)
         place.set_axis_off()
+    if drawn is not None:
+        bar = figure.colorbar(drawn, ax=list(axes), pad=0.01)
+        bar.set_ticks([0, 1], labels=["no gradient", "most"], fontsize=8)
     return figure
 
 
 def consistency_figure(found: Consistency, target: str) -> Figure:
     """The class's probability while the image is moved, right, down and both."""
-    figure = Figure(figsize=(5.6, 3.2), layout="constrained")
+    figure = Figure(figsize=(5.6, 3.4), layout="constrained")
     place = figure.subplots()
+    figure.suptitle("The answer while the image moves", fontsize=11)
     start = float(found.confidences_SN[0, 0])
-    ways = {"right": (0, 1), "down": (1, 0), "both": (1, 1)}
+    ways = {"right": (0, 1), "down": (1, 0), "right and down": (1, 1)}
     styles = zip(("-", "--", ":"), (SKIP, BRANCH, "#009e73"), strict=True)
     for (name, way), (style, colour) in zip(ways.items(), styles, strict=True):
         moves = enumerate(found.shifts, start=1)
@@ -189,12 +232,13 @@ def consistency_figure(found: Consistency, target: str) -> Figure:
 
 
 def _row(count: int, side: float) -> tuple[Figure, NDArray[Any]]:
-    figure = Figure(figsize=(side * count, side + 0.7), layout="constrained")
+    figure = Figure(figsize=(side * count, side + 0.7), layout="compressed")
     return figure, figure.subplots(1, count, squeeze=False).ravel()
 
 
-def _image(place: Axes, pixels_HWC: Pixels) -> None:
-    place.imshow(_shown(pixels_HWC), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+def _image(place: Axes, pixels_HWC: Pixels, brightness: float = 1.0) -> None:
+    shown = (_shown(pixels_HWC) * brightness).astype(np.uint8)
+    place.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     place.set_axis_off()
 
 
@@ -206,17 +250,67 @@ def _shown(pixels_HWC: Pixels) -> Pixels:
 
 
 def _over(place: Axes, pixels_HWC: Pixels, attribution: Attribution) -> None:
-    grey = pixels_HWC.mean(axis=2)
-    place.imshow(grey, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    """Nothing where the map is 0, so that the image is seen there."""
+    _image(place, pixels_HWC.mean(axis=2, keepdims=True).astype(np.uint8))
     values = attribution.map_HW.float().numpy()
-    limit = float(np.quantile(np.abs(values), _STRONG)) or float(np.abs(values).max()) or 1.0
-    colours: dict[str, Any] = (
-        {"cmap": _AROUND_0, "vmin": -limit} if attribution.is_signed else {"cmap": _ABOVE_0, "vmin": 0}
-    )
-    place.imshow(
-        values, vmax=limit, alpha=0.35 + 0.5 * np.clip(np.abs(values) / limit, 0, 1), interpolation="nearest", **colours
-    )
-    place.set_axis_off()
+    shares = (values / _limit(values, STRONG)).clip(-1, 1)
+    place.imshow(shares, cmap=_AROUND_0, vmin=-1, vmax=1, alpha=0.9 * np.sqrt(np.abs(shares)), interpolation="nearest")
+
+
+def _limit(values: NDArray[Any], share: float) -> float:
+    """Where a scale ends that holds this share of the values, signs aside; 1 if they are all 0."""
+    sizes = np.abs(values)
+    return float(np.quantile(sizes, share)) or float(sizes.max(initial=0)) or 1.0
+
+
+def _hiding(found: Curves) -> Tensor:
+    return found.deletion
+
+
+def _showing(found: Curves) -> Tensor:
+    return found.insertion
+
+
+def _curve(place: Axes, shares: Tensor, curves: Sequence[Tensor], colour: str) -> None:
+    """The first is the map's own, the others are random: their mean, and two standard deviations on either side."""
+    own, *others = (curve.numpy() for curve in curves)
+    mean, deviation = np.mean(others, axis=0), np.std(others, axis=0)
+    low, high = mean - DEVIATIONS * deviation, mean + DEVIATIONS * deviation
+    place.fill_between(shares.numpy(), low.clip(0), high.clip(None, 1), color="0.85", label="chance")
+    place.plot(shares.numpy(), mean, color="0.55", linewidth=1)
+    place.plot(shares.numpy(), own, color=colour, linewidth=2, label="this map")
+    place.grid(alpha=0.3)
+
+
+def _reach(found: Influence) -> str:
+    """In words, two lines."""
+    if found.sigma is None or found.share_of_box is None:
+        return "no pixel\nhas any influence"
+    sigma = " x ".join(f"{each:.1f}" for each in found.sigma)
+    return f"95 % of it comes from\n{found.share_of_box:.0%} of the frame, sigma {sigma} px"
+
+
+def _ellipse(place: Axes, found: Influence) -> None:
+    if found.sigma is not None and found.centre is not None:
+        (y, x), (height, width) = found.centre, found.sigma
+        place.add_patch(Ellipse((x, y), 4 * width, 4 * height, fill=False, edgecolor="white", linewidth=3))
+        place.add_patch(
+            Ellipse((x, y), 4 * width, 4 * height, fill=False, edgecolor="black", linewidth=1.5, linestyle="--")
+        )
+
+
+def _reach_of_units(fields: Sequence[SeenField], units: Sequence[int]) -> tuple[float, float, float, float] | None:
+    """What a map covers on the image, its units at their centres: left, right, bottom, top; None without places."""
+    ends = []
+    for seen, num_units in zip(fields, units, strict=False):
+        if seen.field is None:
+            return None
+        half = float(seen.field.jump) / 2
+        ends.append((float(seen.field.centre(0)) - half, float(seen.field.centre(num_units - 1)) + half))
+    if len(ends) != 2:
+        return None
+    (top, bottom), (left, right) = ends
+    return left, right, bottom, top
 
 
 def _frame(place: Axes, boxes: Sequence[range]) -> None:

@@ -134,10 +134,10 @@ def _measured(
     total = skip.value + branch.value
     towards_sum = gradients.get((number, 0))
     by_skip = by_branch = None
-    if towards_sum is not None and graph.ends_in(number, source, skip.ref):
-        towards_source = gradients[source, skip.ref.output].double()
+    towards_source = gradients.get((source, skip.ref.output))  # none where the source was detached
+    if towards_sum is not None and towards_source is not None and graph.ends_in(number, source, skip.ref):
         by_skip = towards_sum.double() * skip.factor
-        by_branch = towards_source - by_skip
+        by_branch = towards_source.double() - by_skip
 
     def way(part: _Part, gradient: Tensor | None) -> Way:
         made = _maker(part.ref)

@@ -35,6 +35,7 @@ class Route:
     layer: str
     call: int
     source: str  # the layer that made its input
+    source_operation: int
     source_call: int
     winners: Tensor | None  # of a max pool, like its output: y * W + x of the winner; the first of equals
     divisors: Tensor | None  # of an average pool, H,W of its output: what the sum of the window is divided by
@@ -192,6 +193,7 @@ def _route(values: Values, pool: _Pool, gradients: Mapping[tuple[int, int], Tens
         layer=names[pool.number],
         call=pool.operation.call,
         source=names[pool.source.operation],
+        source_operation=pool.source.operation,
         source_call=operations[pool.source.operation].call,
         winners=None if winners is None else winners[0],
         divisors=divisors,

@@ -112,6 +112,17 @@ def _batch_size(preprocess: Preprocess) -> int:
     return int(min(_LARGEST_BATCH, 2 ** (affordable.bit_length() - 1)))
 
 
+def confidence_text(value: float) -> str:
+    """A probability as per cent; never rounded up to certainty nor down to none.
+
+    >>> confidence_text(0.51), confidence_text(0.99987)
+    ('51.0%', '>99.9%')
+    """
+    if value > 0.999:
+        return ">99.9%"
+    return "<0.1%" if value < 0.001 else f"{value:.1%}"
+
+
 def softmax(logits_NK: NDArray[np.floating]) -> NDArray[np.float64]:
     """Probabilities of each row, in float64.
 

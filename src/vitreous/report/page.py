@@ -20,6 +20,7 @@ from vitreous.data.preprocess import Preprocess
 from vitreous.errors import UserError
 from vitreous.evaluation.scored import ScoredSplit
 from vitreous.explanation.features import feature_maps, filters_on_input, first_convolution, strongest
+from vitreous.predictor import confidence_text
 from vitreous.predictor.torch_backend import network_input
 from vitreous.report import curves, facts, findings, pictures
 from vitreous.report.findings import Answer
@@ -171,18 +172,11 @@ def _environment() -> Environment:
     environment.filters |= {
         "count": "{:,}".format,
         "percent": "{:.2%}".format,
-        "confidence": _confidence,
+        "confidence": confidence_text,
         "number": _number,
         "tail": _tail,
     }
     return environment
-
-
-def _confidence(value: float) -> str:
-    """A probability as per cent; never rounded up to certainty nor down to none."""
-    if value > 0.999:
-        return ">99.9%"
-    return "<0.1%" if value < 0.001 else f"{value:.1%}"
 
 
 def _number(value: float) -> str:
