@@ -7,6 +7,9 @@ from vitreous.weights.likeness import looks_like
 TWINS = {  # the same names and shapes, other strides or shortcuts
     **{f"resnet{depth}": {f"resnet{depth}", f"resnet{depth}-paper"} for depth in (50, 101, 152)},
     **{f"resnet{depth}-paper": {f"resnet{depth}", f"resnet{depth}-paper"} for depth in (50, 101, 152)},
+    "resnet18-blur": {"resnet18"},  # never guessed
+    "resnet34-blur": {"resnet34"},
+    "resnet50-blur": {"resnet50", "resnet50-paper"},
     **{
         f"{kind}{depth}-cifar": {f"resnet{depth}-cifar", f"plain{depth}-cifar"}
         for depth in (20, 32, 44, 56, 110)

@@ -89,6 +89,8 @@ def _outlines() -> dict[str, Outline]:
     """Of every architecture; built without memory for weights."""
     outlines = {}
     for architecture in ARCHITECTURES.values():
+        if architecture.arguments.get("is_blurred"):  # the same tensors as without; who wants the blur names it
+            continue
         channels, height, width = architecture.input
         with torch.device("meta"):
             network = build_network(
