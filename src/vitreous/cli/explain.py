@@ -1,6 +1,7 @@
 """``vitreous explain``."""
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -41,6 +42,13 @@ def command(
         raise UserError("explain wants a run folder and an image: vitreous explain runs/lamps lamp.jpg")
     if place is not None and layer is None:
         raise UserError(f"--at {at} is a place in a layer: name it with --layer; `vitreous summary {run}` lists them.")
+    if layer is None and call:
+        raise UserError(
+            f"--call {call} is a run of a layer: name it with --layer; `vitreous summary {run}` lists them."
+        )
+    if layer is not None and (out is not None or target is not None):
+        raise UserError("--out and --class are for the pictures of the whole network; with --layer leave them away.")
+    asked = _typed(run, image, model, accept_changed_code)
 
     from vitreous.cli.console import console_progress, print_json
     from vitreous.workflow import explaining
@@ -63,7 +71,7 @@ def command(
         facts = explaining.describe_layer(
             run, image, layer, call=call, model=model, accept_changed_code=accept_changed_code
         )
-        print_json(facts.to_json()) if as_json else _print_layer(facts, f"vitreous explain {run} {image}")
+        print_json(facts.to_json()) if as_json else _print_layer(facts, asked)
     else:
         found = explaining.explain_number(
             run, image, layer, place, call=call, model=model, accept_changed_code=accept_changed_code
@@ -71,13 +79,22 @@ def command(
         if as_json:
             print_json(found.to_json())
         else:
-            print("\n".join(sum_lines(found, top, f"vitreous explain {run} {image}")))
+            print("\n".join(sum_lines(found, top, asked)))
 
 
 def _place(text: str) -> tuple[int, ...]:
-    if not re.fullmatch(r"-?\d+(,-?\d+)*", text.replace(" ", "")):
+    """Coordinates as they are typed; none where a layer gives a single number."""
+    plain = text.replace(" ", "")
+    if not re.fullmatch(r"(-?\d+(,-?\d+)*)?", plain, re.ASCII):
         raise UserError(f"--at {text!r} is no place; whole numbers are wanted, channel first: --at 3,5,7")
-    return tuple(map(int, text.replace(" ", "").split(",")))
+    return tuple(map(int, plain.split(","))) if plain else ()
+
+
+def _typed(run: str, image: str, model: str | None, accept_changed_code: bool) -> str:
+    """The command so far, as a shell takes it: the way on is printed behind it."""
+    words = ["vitreous", "explain", run, image]
+    words += ["--model", model] if model is not None else []
+    return shlex.join(words + ["--accept-changed-code"] * accept_changed_code)
 
 
 # --- one number -------------------------------------------------------------------------------------------------------
@@ -87,11 +104,11 @@ def sum_lines(found: "Sum", top: int, asked: str) -> Iterator[str]:
     """A sum as text: the value, the formula, subtotals, the largest terms, the total beside the network's own."""
     yield f"{found.address} = {_number(found.value)}"
     yield f"  {found.op}: {found.how}"
-    yield from (f"  {step}" for step in found.steps)
+    yield from (f"  {step}" for step in found.steps or _formula(found))
     if found.op == "input":
         return
     yield ""
-    if found.channels:
+    if any(channel.num_terms > 1 for channel in found.channels):  # else they are the terms themselves
         yield from _channel_lines(found, top)
         yield ""
     yield from _term_lines(found, top)
@@ -103,6 +120,22 @@ def sum_lines(found: "Sum", top: int, asked: str) -> Iterator[str]:
     verdict += "" if found.holds else ": MORE THAN THAT, please report it"
     yield f"  difference                 {_aligned(found.difference)}   ({verdict})"
     yield from _way_on(found, asked)
+
+
+def _formula(found: "Sum") -> Iterator[str]:
+    """The sum in one line: its largest terms written out, the others together."""
+    shown = found.largest(3)
+    if len(shown) < 2 or any(not term.weight for term in shown):  # one number decides, or nothing is multiplied
+        return
+    products = " + ".join(f"{_factor(term.weight or 0.0)}*{_factor(term.activation)}" for term in shown)
+    left = found.num_terms - len(shown)
+    rest = found.sum_of_products - sum(term.product for term in shown)
+    others = f" + {_factor(rest)} (the other {left:,})" if left else ""
+    yield f"{found.total:.6g} = {_factor(found.bias)} + {products}{others}"
+
+
+def _factor(value: float) -> str:
+    return f"({value:.4g})" if value < 0 else f"{value:.4g}"
 
 
 def _channel_lines(found: "Sum", top: int) -> Iterator[str]:
@@ -117,18 +150,18 @@ def _channel_lines(found: "Sum", top: int) -> Iterator[str]:
 
 def _term_lines(found: "Sum", top: int) -> Iterator[str]:
     shown = found.largest(top)
-    padding = sum(term.padding for term in found.terms)
-    beside = f", {padding:,} of them on padding, which are zeros" if padding else ""
+    beside = f", {found.num_padding:,} of them on padding, which are zeros" if found.num_padding else ""
     yield f"  terms, the largest first ({found.num_terms:,} in all{beside})"
     for term in shown:
         yield f"    {_term(term)}"
     if found.num_terms > len(shown):
-        rest = sum(term.product for term in found.terms) - sum(term.product for term in shown)
+        rest = found.sum_of_products - sum(term.product for term in shown)
         yield f"    ... and {found.num_terms - len(shown):,} more, which make {_number(rest)} together"
 
 
 def _term(term: "Term") -> str:
     place = "padding" if term.padding else str(term.source)
+    place += f"   (its weight: {term.weight_source})" if term.weight_source is not None else ""
     if term.weight is None:
         return f"{_aligned(term.product)}   from {_aligned(term.activation)}   {place}"
     return f"{_aligned(term.product)} = {_aligned(term.weight)} * {_aligned(term.activation)}   {place}"
@@ -137,10 +170,9 @@ def _term(term: "Term") -> str:
 def _way_on(found: "Sum", asked: str) -> Iterator[str]:
     from vitreous.explanation.arithmetic import address_text
 
-    first = next((term for term in found.largest(found.num_terms) if not term.padding), None)
-    if first is not None and not first.source.is_parameter:
+    if found.way_on is not None:
         yield ""
-        yield f"  the largest term comes from: {asked} {address_text(first.source)}"
+        yield f"  the largest term comes from: {asked} {address_text(found.way_on.source)}"
 
 
 def _aligned(value: float) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vitreous.errors import DataError, DecodeError, UserError
-from vitreous.explanation.arithmetic import Address, Sum
+from vitreous.explanation.arithmetic import Address, Sum, address_of, find_output, json_number
 from vitreous.explanation.arithmetic import explain_number as explain_value
 from vitreous.explanation.examples import Example
 from vitreous.explanation.examples import example as work_example
@@ -46,9 +46,9 @@ class LayerFacts:
             "call": self.call,
             "op": self.op,
             "shape": list(self.shape),
-            "lowest": self.lowest,
-            "mean": self.mean,
-            "highest": self.highest,
+            "lowest": json_number(self.lowest),
+            "mean": json_number(self.mean),
+            "highest": json_number(self.highest),
             "highest_at": list(self.highest_at.at),
         }
 
@@ -163,23 +163,23 @@ def describe_layer(
 ) -> LayerFacts:
     """What a layer holds for an image, and where its highest number stands: somewhere to begin."""
     values = _values(look(run, image, model=model, accept_changed_code=accept_changed_code))
-    recording = values.recording
-    number = recording.find(layer, call)
-    if number is None:
-        explain_value(values, layer, (), call)  # raises, with the names that there are
-        raise AssertionError(layer)
-    operation, output = recording.operations[number], values.outputs[number][0][0]
-    place = torch.unravel_index(output.argmax(), output.shape)
-    name = recording.names[number]
+    ref = find_output(values, layer, call)
+    assert ref.operation is not None
+    output = values.of(ref)
+    if output.is_complex():
+        raise UserError(f"{layer} holds complex numbers, of which none is the highest.")
+    numbers = output.double()
+    place = torch.unravel_index(numbers.argmax(), numbers.shape)
+    highest_at = address_of(values, ref, [int(each) for each in place])
     return LayerFacts(
-        layer=name,
-        call=operation.call,
-        op=operation.function,
-        shape=tuple(output.shape),
-        lowest=float(output.min()),
-        mean=float(output.double().mean()),
-        highest=float(output.max()),
-        highest_at=Address(name, operation.call, tuple(int(each) for each in place)),
+        layer=highest_at.layer,
+        call=highest_at.call,
+        op=values.recording.operations[ref.operation].function,
+        shape=ref.shape[len(ref.shape) - len(highest_at.at) :],
+        lowest=float(numbers.min()),
+        mean=float(numbers.mean()),
+        highest=float(numbers.max()),
+        highest_at=highest_at,
     )
 
 

@@ -20,11 +20,22 @@ Places = NDArray[np.int64]  # T,D: an index for each of T numbers
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One number of an operation's first output."""
+    """One number of an operation's output."""
 
     values: Values
-    operation: Operation
+    number: int  # of the operation
     index: Index
+    output: int = 0  # which, where the operation gives several: of a chunk, of a split
+
+    @property
+    def operation(self) -> Operation:
+        """The operation itself."""
+        return self.values.recording.operations[self.number]
+
+    @property
+    def made(self) -> Tensor:
+        """The output that the number stands in."""
+        return self.values.outputs[self.number][self.output]
 
     def argument(self, place: int, name: str, default: Any = None) -> Any:
         """As the operation was given it, by its place or its name."""
@@ -42,7 +53,7 @@ class Asked:
     def numbers(self, ref: Ref, places: Places) -> Numbers:
         """Some of them, in float64."""
         picked = self.of(ref)[tuple(places.T)]
-        return np.asarray(picked.double().cpu().numpy())
+        return np.asarray(picked.double().cpu().numpy()).reshape(len(places))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +82,7 @@ class Parts:
     bias: float = 0.0
     value: float | None = None
     steps: Sequence[str] = field(default=())
+    scale: float = 0.0  # the largest number that was rounded on the way, where the products do not show it
 
 
 Rule = Callable[[Asked], Parts]
@@ -109,13 +121,29 @@ def part(
     weights: Numbers | float,
     is_padding: NDArray[np.bool_] | None = None,
     products: Numbers | None = None,
+    weight_source: Ref | None = None,
+    weight_places: Places | None = None,
 ) -> Part:
-    """Numbers of a tensor with their weights; those on padding are zeros and are not looked up."""
+    """Numbers of a tensor with their weights; those on padding are zeros and are not looked up.
+
+    The weights have addresses where another operation made them.
+    """
     padding = np.zeros(len(places), bool) if is_padding is None else is_padding
     activations = np.zeros(len(places))
     activations[~padding] = asked.numbers(source, places[~padding])
     spread = np.broadcast_to(np.asarray(weights, np.float64), (len(places),)).copy()
-    return Part(source, places, activations, spread, padding, spread * activations if products is None else products)
+    made = spread * activations if products is None else products
+    if weight_source is None or weight_source.operation is None:
+        return Part(source, places, activations, spread, padding, made)
+    return Part(source, places, activations, spread, padding, made, weight_source, weight_places)
+
+
+def chosen(asked: Asked, source: Ref, places: Places, best: int) -> Part:
+    """Numbers of which one counts once and the others not at all, not even where they are infinite."""
+    weights = np.zeros(len(places))
+    weights[best] = 1
+    activations = asked.numbers(source, places)
+    return part(asked, source, places, weights, products=np.where(weights == 1, activations, 0.0))
 
 
 def grid(*axes: Sequence[int] | NDArray[np.int64]) -> Places:

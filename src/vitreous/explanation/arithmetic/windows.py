@@ -10,13 +10,14 @@ from vitreous.explanation.arithmetic.parts import (
     NotFollowed,
     Parts,
     Places,
+    chosen,
     explains,
     for_axes,
     grid,
     part,
 )
 from vitreous.trace.recording import Ref
-from vitreous.trace.windows import arguments_of, windows_of
+from vitreous.trace.windows import Window, arguments_of, windows_of
 
 # --- convolution ------------------------------------------------------------------------------------------------------
 
@@ -24,7 +25,7 @@ from vitreous.trace.windows import arguments_of, windows_of
 @explains(*for_axes("conv{}d"))
 def convolution(asked: Asked) -> Parts:
     """Bias + the sum over the channels of the filter's group and its taps; taps beside the input meet zeros."""
-    given, windows = arguments_of(asked.operation), windows_of(asked.operation)
+    given, windows = arguments_of(asked.operation), _windows(asked)
     source, weight, bias = given["input"], given["weight"], given.get("bias")
     _, filter_number, *units = asked.index
     channels_in_group = weight.shape[1]
@@ -36,10 +37,11 @@ def convolution(asked: Asked) -> Parts:
         places[:, axis] = unit * window.stride - window.padding[0] + taps[:, axis] * window.dilation
     is_padding = _outside(places[:, 1:], [window.size for window in windows])
     places = np.insert(places, 0, asked.index[0], axis=1)
-    filters = asked.numbers(weight, np.insert(taps, 0, filter_number, axis=1))
+    own = np.insert(taps, 0, filter_number, axis=1)
+    filters = asked.numbers(weight, own)
     kernel = " x ".join(str(window.kernel) for window in windows)
     return Parts(
-        [part(asked, source, places, filters, is_padding)],
+        [part(asked, source, places, filters, is_padding, weight_source=weight, weight_places=own)],
         how=f"bias + sum of weight * activation over {_count(channels_in_group, 'channel')} and {kernel} taps",
         bias=_bias(asked, bias, filter_number),
     )
@@ -50,6 +52,8 @@ def transposed_convolution(asked: Asked) -> Parts:
     """Every number of the input is spread over a window; here are those whose windows hold this unit."""
     source, weight, bias = asked.argument(0, "input"), asked.argument(1, "weight"), asked.argument(2, "bias")
     num_axes = len(weight.shape) - 2
+    if len(source.shape) != len(weight.shape):
+        raise NotFollowed("a map without the dimension of the batch is not taken apart.")
     settings = [
         _each(asked.argument(place, name, default), num_axes)
         for place, name, default in ((3, "stride", 1), (4, "padding", 0), (7, "dilation", 1))
@@ -64,14 +68,13 @@ def transposed_convolution(asked: Asked) -> Parts:
             units, source.shape[2:], weight.shape[2:], zip(*settings, strict=True), strict=True
         )
     ]
-    chosen = grid(channels, *(range(len(each)) for each in pairs))
-    at = [np.array(each, np.int64).reshape(-1, 2)[chosen[:, axis]] for axis, each in enumerate(pairs, start=1)]
-    zero = np.full(len(chosen), batch)
-    places = np.stack([zero, chosen[:, 0], *(each[:, 0] for each in at)], axis=1)
-    own = np.full(len(chosen), number_in_group)
-    filters = asked.numbers(weight, np.stack([chosen[:, 0], own, *(each[:, 1] for each in at)], axis=1))
+    combined = grid(channels, *(range(len(each)) for each in pairs))  # channel, and which pair along each axis
+    at = [np.array(each, np.int64).reshape(-1, 2)[combined[:, axis]] for axis, each in enumerate(pairs, start=1)]
+    zero = np.full(len(combined), batch)
+    places = np.stack([zero, combined[:, 0], *(each[:, 0] for each in at)], axis=1)
+    taps = np.stack([combined[:, 0], np.full(len(combined), number_in_group), *(each[:, 1] for each in at)], axis=1)
     return Parts(
-        [part(asked, source, places, filters)],
+        [part(asked, source, places, asked.numbers(weight, taps), weight_source=weight, weight_places=taps)],
         how="bias + sum of weight * activation over the units whose windows reach this one",
         bias=_bias(asked, bias, filter_number),
     )
@@ -81,6 +84,14 @@ def _spreading(unit: int, size: int, kernel: int, stride: int, padding: int, dil
     """The input units, with the tap by which each reaches an output unit."""
     reached = [(unit + padding - tap * dilation, tap) for tap in range(kernel)]
     return [(at // stride, tap) for at, tap in reached if at % stride == 0 and 0 <= at // stride < size]
+
+
+def _windows(asked: Asked) -> tuple[Window, ...]:
+    """Of one image in a batch; a map that lost this dimension is not looked at."""
+    windows = windows_of(asked.operation)
+    if f"{len(windows)}d" not in asked.operation.function:
+        raise NotFollowed("a map without the dimension of the batch is not taken apart.")
+    return windows
 
 
 def _bias(asked: Asked, bias: Ref | None, number: int) -> float:
@@ -97,7 +108,7 @@ def _outside(places: Places, sizes: Sequence[int]) -> NDArray[np.bool_]:
 @explains(*for_axes("max_pool{}d", "max_pool{}d_with_indices"))
 def max_pooling(asked: Asked) -> Parts:
     """The largest of a window, the first of several that are equal; padding can never win."""
-    windows = windows_of(asked.operation)
+    windows = _windows(asked)
     axes = [
         [at for tap in range(w.kernel) if 0 <= (at := unit * w.stride - w.padding[0] + tap * w.dilation) < w.size]
         for w, unit in zip(windows, _units(asked, len(windows)), strict=True)
@@ -115,7 +126,7 @@ def adaptive_max_pooling(asked: Asked) -> Parts:
 @explains(*for_axes("avg_pool{}d"))
 def average_pooling(asked: Asked) -> Parts:
     """The sum of a window over its divisor: the taps that count, which padding may or may not."""
-    given, windows = arguments_of(asked.operation), windows_of(asked.operation)
+    given, windows = arguments_of(asked.operation), _windows(asked)
     counts_padding = given.get("count_include_pad", True)
     axes, counted, inside = [], 1, 1
     for window, unit in zip(windows, _units(asked, len(windows)), strict=True):
@@ -167,17 +178,15 @@ def _winner(asked: Asked, source: Ref, axes: Sequence[Sequence[int]]) -> Parts:
     return winner(asked, source, places)
 
 
-def winner(asked: Asked, source: Ref, places: Places) -> Parts:
-    """The largest of some numbers: it counts once and the others not at all."""
+def winner(asked: Asked, source: Ref, places: Places, is_least: bool = False) -> Parts:
+    """The largest (or least) of some numbers: it counts once and the others not at all."""
     activations = asked.numbers(source, places)
-    best = int(activations.argmax())  # the first of several, as torch's kernels choose
-    weights = np.zeros(len(places))
-    weights[best] = 1
+    best = int(activations.argmin() if is_least else activations.argmax())  # the first of several, as torch chooses
     ties = int((activations == activations[best]).sum())
     first = f"; the first of {ties} that are equal" if ties > 1 else ""
     return Parts(
-        [part(asked, source, places, weights)],
-        how=f"largest of {_count(len(places), 'number')}{first}",
+        [chosen(asked, source, places, best)],
+        how=f"{'least' if is_least else 'largest'} of {_count(len(places), 'number')}{first}",
     )
 
 
