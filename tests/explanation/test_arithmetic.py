@@ -458,3 +458,10 @@ def test_what_is_not_known_is_refused_and_says_where_to_go_on(layer):
     values = record_values(Calls(lambda self, x: function(x)), torch.ones(1, 1, 3, 3))
     with pytest.raises(NotFollowed, match=said):
         explain_number(values, layer, (0,) * len(without_the_batch(find_output(values, layer).shape)))
+
+
+@pytest.mark.parametrize("function", [torch.min, torch.max, torch.minimum, torch.maximum])
+def test_the_smaller_and_the_larger_of_two_tensors(function):
+    torch.manual_seed(0)
+    network = Calls(lambda self, x: function(x, x.flip(3)))
+    require_all_numbers_hold(network, torch.randn(1, 2, 3, 4, dtype=torch.float64))

@@ -301,7 +301,7 @@ def _refused(asked: Asked, why: str) -> NotFollowed:
 def _is_constant(values: Values, number: int) -> bool:
     """Whether no way leads from an operation to the image."""
     waiting, seen = [number], {number}
-    while waiting:
+    while waiting and 0 not in seen:
         for ref in values.recording.operations[waiting.pop()].inputs:
             if ref.operation is not None and ref.operation not in seen:
                 seen.add(ref.operation)

@@ -174,7 +174,7 @@ def larger(asked: Asked) -> Parts:
     refs = [asked.argument(0, "input"), asked.argument(1, "other")]
     places = [one(_broadcast(asked.index, ref)) for ref in refs]
     first, second = (float(asked.numbers(ref, place)[0]) for ref, place in zip(refs, places, strict=True))
-    is_least = asked.operation.function == "minimum"
+    is_least = asked.operation.function in ("minimum", "min")
     wins = math.isnan(first) or (first <= second if is_least else first >= second)
     made = [
         chosen(asked, ref, place, 0) if number == (0 if wins else 1) else _unchosen(asked, ref, place)
