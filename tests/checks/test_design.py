@@ -44,8 +44,14 @@ def test_a_dense_layer_that_holds_most_parameters():
     assert "dense-holds-most" not in named("resnet50", (3, 224, 224), 1000)
 
 
-def test_pixels_that_no_unit_sees_and_sizes_that_mend_it():
-    network = nn.Sequential(nn.Conv2d(1, 4, 3, stride=3), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.AdaptiveAvgPool2d(1))
+class Gate(nn.Module):
+    def forward(self, x):
+        return x * x.mean((2, 3), keepdim=True).sigmoid()
+
+
+@pytest.mark.parametrize("gate", [nn.ReLU, Gate])
+def test_pixels_that_no_unit_sees_and_sizes_that_mend_it(gate):
+    network = nn.Sequential(nn.Conv2d(1, 4, 3, stride=3), gate(), nn.Conv2d(4, 4, 1), nn.AdaptiveAvgPool2d(1))
     lost = findings(network, (1, 23, 23))["pixels-never-seen"]
     assert lost.seen.startswith("2 rows at the bottom and 2 columns at the right")
     assert "(23 - 3 + 0)/3 leaves 2 over" in lost.arithmetic
@@ -64,10 +70,10 @@ def test_pixels_that_a_later_window_sees_all_the_same_are_not_reported():
 
 
 class Branches(nn.Module):
-    def __init__(self, padding):
+    def __init__(self, padding, gate):
         super().__init__()
         self.padding = padding
-        self.stem = nn.Conv2d(1, 4, 3, padding=1)
+        self.stem = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), gate)
         self.even = nn.Conv2d(4, 4, 2)
 
     def forward(self, x):
@@ -75,8 +81,9 @@ class Branches(nn.Module):
         return (x + self.even(functional.pad(x, self.padding))).mean((2, 3))
 
 
-def test_branches_that_look_at_other_places():
-    found = findings(Branches((1, 0, 1, 0)), (1, 16, 16))["branches-misaligned"]
+@pytest.mark.parametrize("gate", [nn.ReLU, Gate])
+def test_branches_that_look_at_other_places(gate):
+    found = findings(Branches((1, 0, 1, 0), gate()), (1, 16, 16))["branches-misaligned"]
     assert found.where == "add"
     assert "0.5 px apart" in found.seen
     assert "stem" not in found.edit

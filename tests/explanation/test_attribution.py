@@ -82,19 +82,21 @@ def test_the_last_map_of_a_resnet_is_drawn_from_pixel_0_on():
 
 
 def test_between_centres_the_map_is_that_of_torch_where_centres_are_those_of_torch():
-    field = SeenField(4, 4, 0, "exact", has_places=True)  # windows side by side, as interpolate takes them to be
+    field = SeenField(
+        4, 4, 0, "exact", ReceptiveField(4, 4, 0)
+    )  # windows side by side, as interpolate takes them to be
     map_HW = torch.randn(5, 3)
     expected = F.interpolate(map_HW[None, None], (20, 12), mode="bilinear", align_corners=False)[0, 0]
     torch.testing.assert_close(placed(map_HW, [field] * 2, (20, 12)), expected)
 
 
 def test_an_axis_of_one_unit_is_constant():
-    fields = [SeenField(9, None, -2, "exact", True), SeenField(1, 1, 0, "exact", True)]
+    fields = [SeenField(9, None, -2, "exact"), SeenField(1, 1, 0, "exact", ReceptiveField())]
     assert placed(torch.tensor([[1.0, 2, 3]]), fields, (5, 3)).tolist() == [[1, 2, 3]] * 5
 
 
 def test_units_without_places_are_not_placed():
-    lost = SeenField(None, None, None, "unknown", has_places=False)
+    lost = SeenField(None, None, None, "unknown")
     with pytest.raises(UserError, match="no places"):
         placed(torch.zeros(2, 2), [lost] * 2, (8, 8))
 
@@ -137,15 +139,33 @@ def test_an_empty_map_says_so():
     assert "empty" in found.note
 
 
-class Attending(nn.Module):
+class Gated(nn.Module):
     """Scales the channels by their means, after which every unit has seen the whole image."""
 
     def forward(self, x):
         return x * x.mean(dim=(2, 3), keepdim=True).sigmoid()
 
 
+def test_behind_gates_the_last_map_is_still_the_last_and_drawn_where_its_units_stand():
+    def network(*gate):
+        return nn.Sequential(nn.Conv2d(3, 8, 3, 2, padding=1), *gate, nn.Conv2d(8, 3, 3, 2), *gate, Pooled(stride=2))
+
+    x = image(64)
+    gated, plain = network(Gated()), network()
+    found = grad_cam(gated, x, 0)
+    assert (found.layer, found.grain, found.note) == ("4:relu", 8, "")
+    map_HW = torch.randn(8, 8)
+    fields, expected = (trace(each, (3, 64, 64)).fields for each in (gated, plain))
+    assert [field.jump for field in fields[-3]] == [None, None]
+    assert torch.equal(placed(map_HW, fields[-3], (64, 64)), placed(map_HW, expected[-3], (64, 64)))
+
+
 def test_where_the_last_layers_have_no_places_the_map_says_that_it_is_an_earlier_one():
-    network = nn.Sequential(nn.Conv2d(3, 3, 3), Attending(), Pooled())
+    class Turned(nn.Module):
+        def forward(self, x):
+            return x.flip(2, 3)
+
+    network = nn.Sequential(nn.Conv2d(3, 3, 3), Turned(), Pooled())
     found = grad_cam(network, image(), 0)
     assert (found.layer, found.note) == (
         "0",

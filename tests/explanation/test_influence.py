@@ -126,7 +126,8 @@ def test_behind_a_gate_that_looks_at_everything_the_box_is_the_image(is_last):
             x = x * x.mean((2, 3), keepdim=True).sigmoid()
             return x.permute(0, 2, 3, 1) if is_last else x
 
-    found = influence(Gated(), images(1, 1, 16), "permute" if is_last else "mul")
+    found = influence(Gated(), images(1, 1, 16))
+    assert found.layer == ("permute" if is_last else "mul")
     assert (found.unit, found.box) == ((4, 4), (range(16), range(16)))
     assert bool((found.influence_HW > 0).all())
     direct = found.influence_HW[7:10, 7:10]

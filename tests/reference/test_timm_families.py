@@ -181,3 +181,38 @@ def test_units_see_what_a_backward_pass_finds(name):
                 assert max(window[0], 0) <= pixels[0] <= pixels[-1] <= min(window[1], side - 1)
                 if field.status == "exact" and window[0] >= 0 and window[1] < side:
                     assert (pixels[0], pixels[-1]) == window
+
+
+GATED = {  # the last convolution's map, and the jump of its units
+    "seresnet18": ("layer4.1.act2", 32),
+    "efficientnet_b0": ("bn2.act", 32),
+    "mobilenetv3_small_100": ("blocks.5.0.bn1.act", 32),
+    "mobilenetv3_small_050": ("blocks.5.0.bn1.act", 32),
+    "regnety_002": ("s4.b7.act3", 32),
+    "gcresnext26ts": ("stages.3.1.act", 32),
+    "ese_vovnet19b_dw": ("stages.3.blocks.0.attn:mul", 32),
+    "convnextv2_atto": ("stages.3.blocks.1:add", 32),
+}
+OPEN = {"se", "attn", "grn"}  # what timm calls the gates of these
+
+
+class Open(torch.nn.Module):
+    def forward(self, x):
+        return x * torch.ones_like(x)
+
+
+@pytest.mark.parametrize("name", GATED)
+def test_behind_gates_units_stand_where_they_stand_without(name):
+    with torch.device("meta"), ShapesOnly():
+        network = timm.create_model(name)
+    gated = trace(network, size_of(network))
+    for module in list(network.modules()):
+        for child, _ in list(module.named_children()):
+            if child in OPEN:
+                setattr(module, child, Open())
+    plain = trace(network, size_of(network))
+    layer, jump = GATED[name]
+    assert gated.recording.names[gated.last_map] == layer
+    for given, expected in zip(gated.fields[gated.last_map], plain.fields[plain.last_map], strict=True):
+        assert (given.jump, expected.jump, given.place.jump) == (None, jump, jump)
+        assert given.place == expected.field

@@ -11,6 +11,7 @@ from torch.nn.functional import avg_pool2d, max_pool2d, pad
 from torch.utils.flop_counter import FlopCounterMode
 
 from vitreous.errors import ShapeError
+from vitreous.geometry import ReceptiveField
 from vitreous.trace import receptive_field_json, trace
 
 CHANNELS = 4
@@ -320,3 +321,90 @@ def test_a_shortcut_with_empty_channels_is_covered_by_what_is_added():
             return (self.conv(x) + pad(x, (0, 0, 0, 0, 0, 3)))[:, 3:]
 
     assert last(Shortcut()) == [(3, 1, -1, "exact")] * 2
+
+
+# --- where units stand ------------------------------------------------------------------------------------------------
+
+
+class SqueezeExcite(nn.Module):
+    """x times what two dense layers make of its means."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.squeeze, self.excite = nn.Conv2d(channels, 2, 1), nn.Conv2d(2, channels, 1)
+
+    def forward(self, x):
+        return x * self.excite(self.squeeze(x.mean((2, 3), keepdim=True)).relu()).sigmoid()
+
+
+def test_behind_a_gate_all_units_see_the_image_and_stand_where_they_stood():
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2, padding=1),  # size 3, jump 2, start -1
+        SqueezeExcite(8),
+        nn.Conv2d(8, 8, 5, stride=2, padding=1),  # size 11, jump 4, start -3
+        SqueezeExcite(8),
+        nn.AdaptiveAvgPool2d(1),
+    )
+    found = trace(network, (3, 32, 32))
+    assert found.recording.names[found.last_map] == "3:mul"
+    assert last(network) == [ALL, ALL]
+    for name, place in (("1:mul", ReceptiveField(3, 2, -1)), ("2", ReceptiveField(11, 4, -3))):
+        number = found.recording.find(name)
+        assert {(field.size, field.jump, field.start, field.status) for field in found.fields[number]} == {ALL}
+        assert [field.place for field in found.fields[number]] == [place, place]
+        assert found.map_dims(number) == (2, 3)
+    assert [list(field.clipped(unit, 32)) for unit in (0, 6) for field in found.fields[found.last_map]] == [
+        list(range(32))
+    ] * 4
+    assert not any(field.has_places for field in found.fields[-1])
+
+
+GATES = {
+    "squeeze and excite": lambda x: x * x.mean((2, 3), keepdim=True).sigmoid(),
+    "context": lambda x: x + (x * x.flatten(2).softmax(-1).view_as(x)).sum((2, 3), keepdim=True),
+    "one axis": lambda x: x * x.amax(3, keepdim=True),
+    "normalized": lambda x: nn.functional.group_norm(x, 2),
+    "not followed": lambda x: x * x.cumsum(2),
+    "with itself": lambda x: x + nn.functional.instance_norm(x),
+    "attention": lambda x: x + attended(x.flatten(2).transpose(1, 2)).transpose(1, 2).unflatten(2, x.shape[2:]),
+    "weights": lambda x: nn.functional.conv2d(x, x.mean((0, 2, 3))[:, None, None, None].expand(-1, CHANNELS, 1, 1)),
+}
+
+
+def attended(tokens_NLC):
+    return nn.functional.scaled_dot_product_attention(tokens_NLC, tokens_NLC, tokens_NLC)
+
+
+@settings(max_examples=60, deadline=None)
+@given(networks(), st.sampled_from(sorted(GATES)), st.data())
+def test_a_gate_moves_no_unit(network, gate, data):
+    shape = (1, 61, 64)
+    layers = list(network)
+    try:
+        plain = trace(network, shape)
+    except ShapeError:
+        return
+    at = data.draw(st.integers(1, len(layers)))
+    gated = trace(nn.Sequential(*layers[:at], Lambda(GATES[gate]), *layers[at:]), shape)
+    assert gated.map_dims(len(gated.operations) - 1) == plain.map_dims(len(plain.operations) - 1) == (2, 3)
+    assert [field.place for field in gated.fields[-1]] == [field.field for field in plain.fields[-1]]
+
+
+@pytest.mark.parametrize(
+    ("function", "dims"),
+    [
+        (lambda x: x, (2, 3)),
+        (lambda x: x.permute(0, 2, 3, 1), (1, 2)),
+        (lambda x: GATES["squeeze and excite"](x).transpose(2, 3), (3, 2)),
+        (lambda x: x.mean((2, 3), keepdim=True), None),
+        (lambda x: x.flatten(2), None),
+        (lambda x: x.flip(2), None),
+        (lambda x: attended(x.flatten(2).transpose(1, 2)).transpose(1, 2).unflatten(2, x.shape[2:]), None),
+        (lambda x: x.unflatten(1, (2, 4)), None),  # no map: more than channels besides
+        (lambda x: x.permute(2, 0, 1, 3), None),
+        (lambda x: torch.ones(1, 8, 16, 16, device=x.device), None),
+    ],
+)
+def test_the_dimensions_along_which_units_lie(function, dims):
+    found = trace(after(function, CONV), (3, 32, 32))
+    assert found.map_dims(len(found.operations) - 1) == dims

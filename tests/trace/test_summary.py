@@ -92,6 +92,34 @@ def test_taps_on_padding_are_those_that_meet_zeros(size, kernel, stride, padding
     assert padding_share(windows) == pytest.approx(1 - inside / (units * kernel) ** 2)
 
 
+class Gate(nn.Module):
+    def __init__(self, gate):
+        super().__init__()
+        self.gate = gate
+
+    def forward(self, x):
+        return x * self.gate(x)
+
+
+def gated(gate):
+    return nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), Gate(gate), nn.Conv2d(8, 8, 5, 2, 1), nn.Flatten())
+
+
+def test_behind_a_gate_a_unit_sees_all_and_its_centre_is_where_it_stands():
+    found = summary_of(gated(lambda x: x.mean((2, 3), keepdim=True)), (3, 32, 32))
+    assert found.to_json()["receptive_field"] == {
+        **{"size": [33, 33], "jump": None, "start": [-1, -1], "status": "exact", "centre": [2, 2]},
+        "clipped": {"start": [0, 0], "size": [32, 32]},
+    }
+    assert found.outgrown is None
+    assert dict(reasons(found.trace, 4))["receptive field"].startswith("33 x 33, as before")
+    found = summary_of(gated(lambda x: x.cumsum(2)), (3, 32, 32))
+    assert found.to_json()["receptive_field"] == {
+        **dict.fromkeys(("size", "jump", "start", "clipped")),
+        **{"status": "unknown", "centre": [2, 2]},
+    }
+
+
 # --- formulas ---------------------------------------------------------------------------------------------------------
 
 

@@ -42,7 +42,7 @@ def outgrown(summary: Summary) -> Iterator[Finding]:
 def unseen(network: nn.Module, summary: Summary) -> Iterator[Finding]:
     """Rows and columns of the image that no unit of the last map sees: strides that do not come out even."""
     number = summary.trace.last_map
-    if number is None or not all(field.has_places for field in summary.last_fields):
+    if number is None or any(field.status == "unknown" for field in summary.last_fields):
         return
     lost = _lost_pixels(summary.trace, summary.input)
     if not any(lost):
@@ -72,10 +72,11 @@ def _lost_pixels(traced: Trace, shape: Sequence[int]) -> list[int]:
     assert traced.last_map is not None
     units = traced.operations[traced.last_map].outputs[0]
     lost = []
-    for axis, (field, side) in enumerate(zip(traced.fields[traced.last_map], shape[1:], strict=True)):
+    for field, side in zip(traced.fields[traced.last_map], shape[1:], strict=True):
         assert field.start is not None
         assert field.size is not None
-        last = field.start + (units[2 + axis] - 1) * (field.jump or 1) + field.size
+        assert field.dim is not None
+        last = field.start + (units[field.dim] - 1) * (field.jump or 0) + field.size
         lost.append(int(max(0, side - last)))
     return lost
 
@@ -83,7 +84,7 @@ def _lost_pixels(traced: Trace, shape: Sequence[int]) -> list[int]:
 def _even_sizes(network: nn.Module, summary: Summary) -> list[int]:
     """The nearest smaller and larger squares of which every pixel is seen."""
     channels, height, _ = summary.input
-    jump = max((field.jump or 1 for field in summary.last_fields), default=1)
+    jump = max((field.place.jump for field in summary.last_fields if field.place is not None), default=1)
 
     def sees_all(side: int) -> bool:
         try:
@@ -161,9 +162,8 @@ def _apart(one: Sequence[SeenField], other: Sequence[SeenField]) -> float:
 
 
 def _centre(field: SeenField) -> float:
-    assert field.start is not None
-    assert field.size is not None
-    return float(field.start) + (float(field.size) - 1) / 2
+    assert field.place is not None
+    return float(field.place.centre(0))
 
 
 def _times(shape: Sequence[object]) -> str:

@@ -119,12 +119,14 @@ def _totals(found: "Summary") -> Iterator[str]:
 def _last_field(found: "Summary") -> Iterator[str]:
     if not found.last_fields:
         return
-    sizes = [field.size or 0 for field in found.last_fields]
+    sizes = [field.size for field in found.last_fields if field.size is not None]
     status = "exact" if all(field.status == "exact" for field in found.last_fields) else "a bound"
+    seen = f"{_sides(sizes)} px" if len(sizes) == len(found.last_fields) else "unknown"
     jumps = [field.jump for field in found.last_fields if field.jump is not None]
-    steps = f", jump {_sides(jumps)}" if jumps else ""
+    apart = [field.place.jump for field in found.last_fields if field.place is not None and field.field is None]
+    steps = f", jump {_sides(jumps)}" if jumps else f", units {_sides(apart)} px apart" if apart else ""
     name = found.layers[(found.trace.last_map or 1) - 1].path
-    yield f"receptive field of the last map, {name}: {_sides(sizes)} px{steps} ({status})"
+    yield f"receptive field of the last map, {name}: {seen}{steps}" + f" ({status})" * (seen != "unknown")
     if found.outgrown is not None:
         yield f"from {found.outgrown} on, a unit's field is wider than the image"
 

@@ -1,6 +1,6 @@
 """Which parts of the image speak for a class: three maps of one image, for any network that gives logits.
 
-    grad_cam              what the units of one layer say, each drawn at the centre of what it sees
+    grad_cam              what the units of one layer say, each drawn where it stands on the image
     integrated_gradients  the gradient, gathered on the way from a blank image; says how far its sum is off
     occlusion             how far the class falls when a square of the image is hidden
 
@@ -56,7 +56,8 @@ class Occlusion(NamedTuple):
 def grad_cam(network: nn.Module, image_1CHW: Tensor, target: int, layer: int | str | None = None) -> Attribution:
     """The channels of a layer, each as much as the class's logit grows with it; what speaks against it is cut off.
 
-    ReLU(sum over k of mean(dy/dA_k) A_k), drawn at the centres of the units' receptive fields.
+    ReLU(sum over k of mean(dy/dA_k) A_k), drawn where the units stand: at the centres of their receptive fields, gates
+    that look at the whole image left aside.
 
     Source: Selvaraju et al. 2017, "Grad-CAM", equations 1 and 2.
 
@@ -88,13 +89,13 @@ def grad_cam(network: nn.Module, image_1CHW: Tensor, target: int, layer: int | s
         notes.append("no unit of this layer speaks for the class: the map is empty")
     if layer is None and seen.is_early(number):
         notes.append("layers with maps come after this one, but their units have no places on the image")
-    grain = max(math.ceil(field.jump or 1) for field in fields)
+    grain = max(math.ceil(field.place.jump) for field in fields if field.place is not None)
     drawn_HW = placed(cam_HW, fields, image_1CHW.shape[2:])
     return Attribution("Grad-CAM", drawn_HW.cpu(), name, "; ".join(notes), is_signed=False, grain=grain)
 
 
 def placed(map_HW: Tensor, fields: Sequence[SeenField], image_size: Sequence[int]) -> Tensor:
-    """A layer's map on the image, H,W: each unit at the centre of what it sees, straight lines between, flat outside.
+    """A layer's map on the image, H,W: each unit in its place, straight lines between, flat outside.
 
     The units of ResNet-50's last layer are centred at 0, 32, ... 192 of 224 pixels: a 7x7 map that is merely enlarged
     lies 16 pixels off.
@@ -102,8 +103,8 @@ def placed(map_HW: Tensor, fields: Sequence[SeenField], image_size: Sequence[int
     Raises:
         UserError: the units have no places on the image.
 
-    >>> from vitreous.trace import SeenField
-    >>> every_second_pixel = SeenField(1, 2, 1, "exact", True)
+    >>> from vitreous.geometry import ReceptiveField
+    >>> every_second_pixel = SeenField(1, 2, 1, "exact", place=ReceptiveField(1, 2, 1))
     >>> placed(torch.tensor([[0.0, 4.0]]), [every_second_pixel] * 2, (1, 6)).tolist()
     [[0.0, 0.0, 2.0, 4.0, 4.0, 4.0]]
     """
@@ -118,30 +119,18 @@ def _weights(units: int, field: SeenField, side: int) -> Tensor:
     """The share that each unit has in each pixel of an axis, pixels x units."""
     if units == 1:
         return torch.ones(side, 1, dtype=torch.double)
-    if field.field is None or not field.jump:
+    if field.place is None:
         raise UserError(f"the {units} units of this layer have no places on the image; take an earlier layer.")
-    first, jump = field.field.centre(0), field.jump
-    places = torch.tensor([float((pixel - first) / Fraction(jump)) for pixel in range(side)], dtype=torch.double)
+    first, jump = field.place.centre(0), Fraction(field.place.jump)
+    places = torch.tensor([float((pixel - first) / jump) for pixel in range(side)], dtype=torch.double)
     return (1 - (places.clamp(0, units - 1)[:, None] - torch.arange(units)).abs()).clamp_min(0)
-
-
-def map_dims(trace: Trace, number: int) -> tuple[int, int] | None:
-    """Which dimensions of an operation's first output are down and across; None where its units have no places.
-
-    The last two or, with channels last, the two before: as many units as the image has room for tell them from
-    channels.
-    """
-    shape, fields = trace.operations[number].outputs[0], trace.fields[number]
-    sides = trace.operations[0].outputs[0][2:]
-    if len(shape) != 4 or len(fields) != 2 or not all(field.has_places for field in fields):
-        return None
-    fit = {dims: sum(map(_misfit, fields, (shape[dim] for dim in dims), sides)) for dims in ((2, 3), (1, 2))}
-    return min(fit, key=lambda dims: fit[dims])
 
 
 def channels_first(trace: Trace, number: int, map_1: Tensor) -> Tensor:
     """An operation's map of one image, or a tensor of its shape, as C,H,W."""
-    return map_1[0] if map_dims(trace, number) != (1, 2) else map_1[0].permute(2, 0, 1)
+    dims = trace.map_dims(number)
+    assert dims is not None, "the units have places"
+    return map_1.movedim(dims, (2, 3))[0]
 
 
 class _Maps(NamedTuple):
@@ -176,27 +165,24 @@ class _Maps(NamedTuple):
         return number
 
     def _is_map(self, number: int) -> bool:
-        dims, shape = map_dims(self.trace, number), self.trace.operations[number].outputs[0]
-        return dims is not None and shape[dims[0]] * shape[dims[1]] > 1
+        return math.prod(self._units(number)) > 1  # 1 where there are none
+
+    def _units(self, number: int) -> tuple[int, ...]:
+        """How many of them there are down and across; none where they have no places."""
+        shape, dims = self.trace.operations[number].outputs[0], self.trace.map_dims(number) or ()
+        return tuple(shape[dim] for dim in dims) if len(dims) == 2 else ()
 
     def _refusal(self, number: int) -> str:
-        name, dims = self.trace.recording.names[number], map_dims(self.trace, number)
-        is_one = dims is not None
+        name, is_one = self.trace.recording.names[number], bool(self._units(number))
         what = "has a single unit, which says nothing of where" if is_one else "has no units that lie on the image"
         earlier = next((n for n in range(number - 1, 0, -1) if self._is_map(n)), None)
         if earlier is None:
             return f"{name} {what}; {_WITHOUT_A_MAP}"
-        shape, (down, across) = self.trace.operations[earlier].outputs[0], map_dims(self.trace, earlier) or (2, 3)
-        offer = self.trace.recording.names[earlier]
-        return f"{name} {what}; give layer={offer!r}, which has {shape[down]}x{shape[across]}."
+        offer, units = self.trace.recording.names[earlier], "x".join(map(str, self._units(earlier)))
+        return f"{name} {what}; give layer={offer!r}, which has {units}."
 
 
 _WITHOUT_A_MAP = "use integrated_gradients or occlusion, which need no map."
-
-
-def _misfit(field: SeenField, units: int, side: int) -> float:
-    """How far so many units are from covering the image; their windows may reach over its border."""
-    return abs(float(units * (field.jump or side) - side))
 
 
 # --- integrated gradients ---------------------------------------------------------------------------------------------

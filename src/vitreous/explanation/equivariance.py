@@ -21,7 +21,7 @@ from vitreous.errors import UserError
 from vitreous.evaluation.scores import Proportion, wilson
 from vitreous.explanation.features import evaluating
 from vitreous.geometry import Pixels, ReceptiveField
-from vitreous.trace import Recording, trace
+from vitreous.trace import Recording, Trace, trace
 from vitreous.trace.receptive_field import receptive_fields
 from vitreous.trace.values import Values, record_values
 
@@ -221,29 +221,12 @@ class _Places(NamedTuple):
 
 def _on_the_image(recording: Recording, num_operations: int) -> Iterator[tuple[int, _Places]]:
     """The operations whose first output is a map, and where its units lie."""
-    sides = recording.operations[0].outputs[0][2:]
-    for number, fields in enumerate(receptive_fields(recording)[:num_operations]):
+    traced = Trace(recording, receptive_fields(recording))
+    for number, fields in enumerate(traced.fields[:num_operations]):
         known = [each.field for each in fields if each.field is not None and each.status == "exact"]
-        dims = _dims(recording.operations[number].outputs[0], known, sides)
-        if dims is not None:
-            yield number, _Places(recording.names[number], dims, (known[0], known[1]))
-
-
-def _dims(shape: Sequence[int], fields: Sequence[ReceptiveField], sides: Sequence[int]) -> tuple[int, int] | None:
-    """Which dimensions of a map are down and across: the last two, or with channels last the two before.
-
-    As many units as the image has room for tell them from channels.
-    """
-    if len(shape) != 4 or len(fields) != 2 or len(sides) != 2:
-        return None
-
-    def has_room(dim: int, field: ReceptiveField, side: int) -> bool:
-        return abs(Fraction(shape[dim] * field.jump - side)) < Fraction(field.size + field.jump)
-
-    for dims in ((2, 3), (1, 2)):
-        if all(map(has_room, dims, fields, sides)):
-            return dims
-    return None
+        dims = traced.map_dims(number)
+        if dims is not None and len(known) == 2:
+            yield number, _Places(recording.names[number], (dims[0], dims[1]), (known[0], known[1]))
 
 
 def _compared(before: Values, after: Values, number: int, places: _Places, shift: tuple[int, int]) -> ShiftedMap:

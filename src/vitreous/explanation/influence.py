@@ -8,17 +8,14 @@ Networks", section 2.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vitreous.errors import UserError
-from vitreous.geometry import ReceptiveField
-from vitreous.trace import SeenField, Trace, trace
+from vitreous.trace import Trace, trace
 from vitreous.trace.borrowing import borrowed
 from vitreous.trace.recording import Recorder
 
@@ -107,12 +104,12 @@ def influence(network: nn.Module, images_NCHW: Tensor, operation: int | str | No
     number = _chosen(seen, operation)
     name, shape, fields = seen.recording.names[number], seen.operations[number].outputs[0], seen.fields[number]
     sides = images_NCHW.shape[2:]
-    first = _first_dim(shape, fields, sides)
-    if first is None:
+    dims = seen.map_dims(number)
+    if dims is None:
         raise UserError(f"the units of {name} {shape} have no places on the image; name a layer that gives a map.")
-    unit = tuple(units // 2 for units in shape[first : first + len(sides)])
+    unit = tuple(shape[dim] // 2 for dim in dims)
+    index = tuple(unit[dims.index(dim)] if dim in dims else slice(None) for dim in range(len(shape)))
     with borrowed(network) as bare:
-        index = (*(slice(None),) * first, *unit)
         total = torch.stack([_gradient(bare, image[None], number, index) for image in images_NCHW]).sum(dim=0)
     return Influence(
         operation=number,
@@ -121,7 +118,7 @@ def influence(network: nn.Module, images_NCHW: Tensor, operation: int | str | No
         unit=unit,
         num_images=len(images_NCHW),
         influence_HW=total / len(images_NCHW),
-        box=tuple(map(_window, fields, unit, sides)),
+        box=tuple(field.clipped(at, side) for field, at, side in zip(fields, unit, sides, strict=True)),
         is_exact=all(field.status == "exact" for field in fields),
     )
 
@@ -136,36 +133,6 @@ def _chosen(seen: Trace, operation: int | str | None) -> int:
         what = "layer whose units have places on the image" if operation is None else f"operation {operation!r}"
         raise UserError(f"the network has no {what}; there is {', '.join(seen.recording.names[1:6])}.")
     return number
-
-
-def _first_dim(shape: Sequence[int], fields: Sequence[SeenField], sides: Sequence[int]) -> int | None:
-    """The first of the map's dimensions that lie on the image: 2, or 1 where the channels are last.
-
-    As many units as the image has room for tell them from channels; where all units see the same (behind a gate that
-    looks at the whole map), as many along each axis in proportion to the image.
-    """
-    if len(fields) != len(sides) or len(shape) != len(sides) + 2:
-        return None
-    return next((first for first in (2, 1) if _has_room(shape[first:], fields, sides)), None)
-
-
-def _has_room(units: Sequence[int], fields: Sequence[SeenField], sides: Sequence[int]) -> bool:
-    def fits(units_here: int, field: SeenField, side: int) -> bool:
-        if field.size is None or not field.has_places:
-            return abs(units_here / side - units[0] / sides[0]) <= 1 / side + 1 / sides[0]
-        jump = field.jump or 1
-        return abs(Fraction(units_here * jump - side)) < Fraction(field.size + jump)
-
-    return all(map(fits, units, fields, sides))
-
-
-def _window(field: SeenField, unit: int, side: int) -> range:
-    """What the unit can see of the image along one axis; all of it where nothing is known."""
-    if field.field is not None:
-        return field.field.clipped(unit, side)
-    if field.size is None or field.start is None:
-        return range(side)
-    return ReceptiveField(field.size, 1, field.start).clipped(0, side)
 
 
 def _gradient(network: nn.Module, image_1CHW: Tensor, number: int, index: Any) -> Tensor:

@@ -27,7 +27,6 @@ from vitreous.explanation.attribution import (
     channels_first,
     grad_cam,
     integrated_gradients,
-    map_dims,
     occlusion,
 )
 from vitreous.explanation.equivariance import first_change, shift_consistency, shifted_maps
@@ -316,13 +315,13 @@ def _stages(trace: Trace) -> list[int]:
 def _units(trace: Trace, number: int) -> tuple[int, ...]:
     """How many units an operation's map has down and across; none where they have no places."""
     shape = trace.operations[number].outputs[0]
-    return tuple(shape[dim] for dim in map_dims(trace, number) or ())
+    return tuple(shape[dim] for dim in trace.map_dims(number) or ())
 
 
-def _middle(trace: Trace, number: int, sides: Sequence[int]) -> list[range] | None:
+def _middle(trace: Trace, number: int, sides: Sequence[int]) -> list[range]:
     """What the middle unit of a map can see of the image."""
-    known = zip([each.field for each in trace.fields[number]], _units(trace, number), sides, strict=True)
-    return [field.clipped(extent // 2, side) for field, extent, side in known if field is not None]
+    axes = zip(trace.fields[number], _units(trace, number), sides, strict=True)
+    return [field.clipped(extent // 2, side) for field, extent, side in axes]
 
 
 def _sees(fields: Sequence[SeenField]) -> str:

@@ -300,13 +300,13 @@ def _ellipse(place: Axes, found: Influence) -> None:
 
 
 def _reach_of_units(fields: Sequence[SeenField], units: Sequence[int]) -> tuple[float, float, float, float] | None:
-    """What a map covers on the image, its units at their centres: left, right, bottom, top; None without places."""
+    """What a map covers on the image, its units in their places: left, right, bottom, top; None without places."""
     ends = []
     for seen, num_units in zip(fields, units, strict=False):
-        if seen.field is None:
+        if seen.place is None:
             return None
-        half = float(seen.field.jump) / 2
-        ends.append((float(seen.field.centre(0)) - half, float(seen.field.centre(num_units - 1)) + half))
+        half = float(seen.place.jump) / 2
+        ends.append((float(seen.place.centre(0)) - half, float(seen.place.centre(num_units - 1)) + half))
     if len(ends) != 2:
         return None
     (top, bottom), (left, right) = ends

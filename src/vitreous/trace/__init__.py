@@ -2,9 +2,9 @@
 
     recording.py        one forward on meta tensors -> operations: name, module, inputs, shapes, parameters, MACs
     macs.py             the multiply-accumulates of what torch really runs
-    sight.py            how the units of one tensor see the image, axis by axis, and what a layer does to that
+    sight.py            how units see one axis of the image and stand on it, and what a layer does to that
     rules.py            which of those each torch function does, one family of functions after another
-    receptive_field.py  the rules carried along the recorded graph -> size, jump, start, status
+    receptive_field.py  the rules carried along the recorded graph -> size, jump, start, status; and where units stand
 
 No architecture is known by name, and the network is left as it was found.
 """
@@ -51,8 +51,16 @@ class Trace:
     @cached_property
     def last_map(self) -> int | None:
         """The last operation whose units still have places on the image, before pooling to 1x1 or a dense layer."""
-        numbers = range(len(self.fields) - 1, -1, -1)
-        return next((n for n in numbers if self.fields[n] and all(field.has_places for field in self.fields[n])), None)
+        return next((n for n in range(len(self.fields) - 1, -1, -1) if self.map_dims(n) is not None), None)
+
+    def map_dims(self, number: int) -> tuple[int, ...] | None:
+        """The dimensions of an operation's first output along which its units lie on the image, axis by axis.
+
+        None where they have no places, or where there is more than the image and the channels besides.
+        """
+        dims = tuple(field.dim for field in self.fields[number] if field.dim is not None)
+        is_map = 0 < len(dims) == len(self.fields[number]) == len(self.operations[number].outputs[0]) - 2
+        return dims if is_map and 0 not in dims else None
 
 
 def trace(network: nn.Module, input_shape: Sequence[int]) -> Trace:

@@ -100,7 +100,7 @@ def _field(trace: Trace, number: int) -> Iterator[tuple[str, str]]:
     windows = windows_of(operation)
     before = [trace.fields[ref.operation] for ref in operation.inputs if ref.operation is not None]
     before = [each for each in before if each]
-    if windows and len(before) == 1 and all(field.has_places for field in (*before[0], *fields)):
+    if windows and len(before) == 1 and all(field.field is not None for field in (*before[0], *fields)):
         lines = [_through(*each) for each in zip(windows, before[0], fields, strict=True)]
         named = _per_axis(windows, lines)
         yield from ((f"field, {axis}" if len(named) > 1 else "receptive field", line) for axis, line in named)

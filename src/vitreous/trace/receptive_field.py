@@ -4,8 +4,9 @@ Per axis, from size 1, jump 1, start 0, a window of k taps, dilated by d, moved 
 start -= p jump, jump *= s. Branches that join have the hull of their windows.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Any, Literal
 
 from vitreous.geometry import Pixels, ReceptiveField
@@ -13,7 +14,7 @@ from vitreous.trace.arguments import replaced
 from vitreous.trace.recording import Recording, Ref
 from vitreous.trace.rules import Seen, rule_for
 from vitreous.trace.shapes import Shape
-from vitreous.trace.sight import Sight
+from vitreous.trace.sight import UNKNOWN, Sight
 
 Status = Literal["exact", "bound", "unknown"]
 
@@ -25,20 +26,39 @@ class SeenField:
     The numbers are those of the formula; the border of the image is left aside, with what is mirrored there. ``jump``
     is None where there is one unit or all see the same. Status "exact": of a unit well inside, the first and the last
     pixel are right; "bound": it may see less, not more; "unknown": there are no numbers.
+
+    Where the units stand is told apart from it: behind a gate that looks at the whole map they all see the same, or
+    nobody knows what, and lie on the image as they did before.
     """
 
     size: Pixels | None  # fractions where a map was enlarged
     jump: Pixels | None
     start: Pixels | None
     status: Status
-    has_places: bool  # the units still lie on the image, one behind the other
+    place: ReceptiveField | None = None  # what they would see, were there no gates; they stand at its centres
+    dim: int | None = None  # of the operation's first output, along which they stand
+
+    @property
+    def has_places(self) -> bool:
+        """The units still lie on the image, one behind the other."""
+        return self.place is not None
 
     @property
     def field(self) -> ReceptiveField | None:
-        """The same as geometry's field, for windows and centres; None unless the units have places."""
-        if not self.has_places or self.size is None or self.start is None:
+        """What the units see, as geometry's field; None unless each has a window of its own, around its place."""
+        if self.size is None or self.start is None or self.place is None:
             return None
-        return ReceptiveField(self.size, self.jump or 1, self.start)
+        if self.jump is not None:
+            return ReceptiveField(self.size, self.jump, self.start)
+        return self.place if (self.place.size, self.place.start) == (self.size, self.start) else None
+
+    def clipped(self, unit: int, image_size: int) -> range:
+        """The pixels of the image that a unit may see: all of them where nothing is known."""
+        if self.size is None or self.start is None:
+            return range(image_size)
+        if self.field is not None:
+            return self.field.clipped(unit, image_size)
+        return ReceptiveField(self.size, 1, self.start).clipped(0, image_size)
 
 
 def receptive_fields(recording: Recording) -> tuple[tuple[SeenField, ...], ...]:
@@ -49,7 +69,8 @@ def receptive_fields(recording: Recording) -> tuple[tuple[SeenField, ...], ...]:
     """
     image = recording.operations[0].outputs[0]
     axes = tuple(Sight(ReceptiveField(), dim) for dim in range(2, len(image)))
-    seen: list[list[Seen]] = [[Seen(image, axes)]]
+    places = tuple(replace(sight, is_place=True) for sight in axes)
+    seen: list[list[Seen]] = [[Seen(image, axes, places)]]
     end = len(recording.operations) if recording.left_torch_at is None else recording.left_torch_at
     for operation in recording.operations[1:end]:
 
@@ -58,28 +79,29 @@ def receptive_fields(recording: Recording) -> tuple[tuple[SeenField, ...], ...]:
 
         args, kwargs = replaced(Ref, look, (operation.args, dict(operation.kwargs)))
         seen.append(rule_for(operation.name)(operation.outputs, args, kwargs))
-    lost = (SeenField(None, None, None, "unknown", has_places=False),) * len(axes)
+    lost = (SeenField(None, None, None, "unknown"),) * len(axes)
     after = [lost] * (len(recording.operations) - end)
-    return (*(_reported(each[0].axes, each[0].shape) for each in seen), *after)
+    return (*(_reported(each[0]) for each in seen), *after)
 
 
-def _reported(axes: Iterable[Sight], shape: Shape) -> tuple[SeenField, ...]:
-    return tuple(_field(sight, shape) for sight in axes)
+def _reported(seen: Seen) -> tuple[SeenField, ...]:
+    return tuple(map(_field, seen.axes, seen.standing.axes or [UNKNOWN] * len(seen.axes), repeat(seen.shape)))
 
 
-def _field(sight: Sight, shape: Shape) -> SeenField:
+def _field(sight: Sight, place: Sight, shape: Shape) -> SeenField:
+    standing = (place.field, place.dim) if place.is_stepping else (None, None)
     if sight.field is None:
-        return SeenField(None, None, None, "unknown", has_places=False)
+        return SeenField(None, None, None, "unknown", *standing)
     is_one = sight.dim is None or shape[sight.dim] == 1
     status: Status = "exact" if sight.is_exact and (is_one or not sight.is_scattered) else "bound"
     jump = sight.field.jump if sight.is_stepping and not is_one else None
-    return SeenField(sight.field.size, jump, sight.field.start, status, has_places=sight.is_stepping)
+    return SeenField(sight.field.size, jump, sight.field.start, status, *standing)
 
 
 def receptive_field_json(fields: Sequence[SeenField]) -> dict[str, Any]:
     """The fields of all axes as one document; its status is the worst of theirs, its jump null where one axis has none.
 
-    >>> receptive_field_json([SeenField(8, 2, 0, "exact", True), SeenField(8, 2, 0, "bound", True)])
+    >>> receptive_field_json([SeenField(8, 2, 0, "exact"), SeenField(8, 2, 0, "bound")])
     {'size': [8, 8], 'jump': [2, 2], 'start': [0, 0], 'status': 'bound'}
     """
     statuses = {field.status for field in fields}

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from vitreous.geometry import conv_output_size
-from vitreous.trace.arguments import found
+from vitreous.trace.arguments import found, replaced
 from vitreous.trace.shapes import Shape
 from vitreous.trace.sight import UNKNOWN, Sight, join, window
 
@@ -26,6 +26,12 @@ class Seen:
 
     shape: Shape
     axes: Sights = ()
+    places: Sights = ()  # where the units stand along each axis; what does not step stands nowhere
+
+    @property
+    def standing(self) -> "Seen":
+        """The tensor with where its units stand for what they see; a constant if they stand nowhere."""
+        return Seen(self.shape, self.places if any(place.is_stepping for place in self.places) else ())
 
 
 Rule = Callable[[Sequence[Shape], tuple[Any, ...], dict[str, Any]], list[Seen]]
@@ -33,22 +39,34 @@ RULES: dict[str, Callable[..., Sights]] = {}
 
 
 def rule_for(function: str) -> Rule:
-    """The rule for a torch function: (shapes of the outputs, args, kwargs) -> the outputs, seen."""
+    """The rule for a torch function: (shapes of the outputs, args, kwargs) -> the outputs, seen.
+
+    The same rule tells what units see and where they stand. For places, what stands nowhere is as good as a constant.
+    """
+    rule = RULES.get(plain(function), _not_followed)
 
     def apply(outputs: Sequence[Shape], args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Seen]:
-        seen = [each for each in found(Seen, (args, kwargs)) if each.axes]
-        if not seen:
+        num_axes = max((len(each.axes) for each in found(Seen, (args, kwargs))), default=0)
+        if num_axes == 0:
             return [Seen(shape) for shape in outputs]
-        unknown = (UNKNOWN,) * len(seen[0].axes)
-        rule = RULES.get(plain(function))
-        if rule is None:
-            return [Seen(shape, unknown) for shape in outputs]
-        try:
-            return [Seen(shape, _checked(rule(shape, *args, **kwargs), shape, unknown)) for shape in outputs]
-        except Exception:  # called in a way that the rule does not foresee, or one that it does not follow
-            return [Seen(shape, unknown) for shape in outputs]
+        unknown = (UNKNOWN,) * num_axes
+        axes = _followed(rule, outputs, (args, kwargs), unknown)
+        places = _followed(rule, outputs, replaced(Seen, lambda each: each.standing, (args, kwargs)), unknown)
+        return [Seen(*each) for each in zip(outputs, axes, places, strict=True)]
 
     return apply
+
+
+def _followed(rule: Callable[..., Sights], outputs: Sequence[Shape], given: Any, unknown: Sights) -> list[Sights]:
+    args, kwargs = given
+    try:
+        return [_checked(rule(shape, *args, **kwargs), shape, unknown) for shape in outputs]
+    except Exception:  # called in a way that the rule does not foresee, or one that it does not follow
+        return [unknown for _ in outputs]
+
+
+def _not_followed(out: Shape, /, *_: Any, **__: Any) -> Sights:
+    raise _NotFollowed
 
 
 def _checked(sights: Sights, shape: Shape, unknown: Sights) -> Sights:
@@ -450,27 +468,27 @@ def _extreme(out: Shape, /, input: Seen, dim: Any = None, *_: Any, **named: Any)
 def _softmax(out: Shape, /, input: Seen, dim: int | None = None, *_: Any, **__: Any) -> Sights:
     if dim is None:
         raise _NotFollowed
-    return _whole_along(input, [dim])
+    return _beside_all_along(input, [dim])
 
 
 @_is_for("normalize")
 def _normalize(out: Shape, /, input: Seen, p: float = 2.0, dim: int = 1, *_: Any, **__: Any) -> Sights:
-    return _whole_along(input, [dim])
+    return _beside_all_along(input, [dim])
 
 
 @_is_for("layer_norm", "rms_norm")
 def _layer_norm(out: Shape, /, input: Seen, normalized_shape: Sequence[int], *_: Any, **__: Any) -> Sights:
-    return _whole_along(input, range(-len(normalized_shape), 0))
+    return _beside_all_along(input, range(-len(normalized_shape), 0))
 
 
 @_is_for("group_norm")
 def _group_norm(out: Shape, /, input: Seen, num_groups: int, *_: Any, **__: Any) -> Sights:
-    return _whole_along(input, range(1, len(input.shape)))
+    return _beside_all_along(input, range(1, len(input.shape)))
 
 
 @_is_for("instance_norm")
 def _instance_norm(out: Shape, /, input: Seen, *_: Any, **__: Any) -> Sights:
-    return _whole_along(input, range(2, len(input.shape)))
+    return _beside_all_along(input, range(2, len(input.shape)))
 
 
 @_is_for("batch_norm")
@@ -488,7 +506,7 @@ def _batch_norm(
 ) -> Sights:
     _require_constant(running_mean, running_var, weight, bias)
     is_of_the_batch = training or running_mean is None
-    return _whole_along(input, [0, *range(2, len(input.shape))]) if is_of_the_batch else input.axes
+    return _beside_all_along(input, [0, *range(2, len(input.shape))]) if is_of_the_batch else input.axes
 
 
 def _whole_along(input: Seen, dims: Sequence[int]) -> Sights:
@@ -498,6 +516,12 @@ def _whole_along(input: Seen, dims: Sequence[int]) -> Sights:
         return sight if sight.dim is None or sight.dim not in read else sight.whole(input.shape[sight.dim])
 
     return tuple(through(sight) for sight in input.axes)
+
+
+def _beside_all_along(input: Seen, dims: Sequence[int]) -> Sights:
+    """Each unit reads itself and all the others, and stays in its place."""
+    read = _whole_along(input, dims)
+    return tuple(given if given.is_place else sight for given, sight in zip(input.axes, read, strict=True))
 
 
 # --- number by number -------------------------------------------------------------------------------------------------

@@ -3,6 +3,9 @@
 Three ways: the units *step* over the image in equal steps along one dimension of the tensor; they lie *scattered* along
 one dimension, each seeing some part of the window (a flattened map); or all see the *same* window (after global
 pooling). And it may be unknown, which stays unknown.
+
+What a unit sees is not where it stands: behind a gate, x * g(mean(x)), each unit sees the whole image and still lies in
+its place. Where units stand goes through the same layers as a sight of its own, for which only what steps counts.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -22,6 +25,7 @@ class Sight:
     is_exact: bool = True  # False: no unit sees more than this, some may see less
     is_mixed: bool = False  # the channels see different things, and ``field`` is what they see together
     together: ReceptiveField | None = None  # of units that are not exact: what all see, if that is known exactly
+    is_place: bool = False  # it tells where the units stand, if it steps: their windows, were there no gates
 
     @property
     def is_known(self) -> bool:
@@ -117,8 +121,12 @@ def window(sight: Sight, extent: int) -> ReceptiveField:
 def join(sights: Sequence[Sight], extents: Sequence[int]) -> Sight:
     """Units that each depend on one unit of every branch: a sum, a product, a concatenation.
 
-    ``extents`` is the shape of the joined tensor, of whose dimensions the sights speak.
+    ``extents`` is the shape of the joined tensor, of whose dimensions the sights speak. Of places only those that step
+    count: what stands nowhere on the image does not move them.
     """
+    places = [sight for sight in sights if sight.is_place and sight.is_stepping]
+    if places:
+        return replace(_joined(places, extents), is_place=True)
     if len(set(sights)) == 1:
         return sights[0]
     joined = _joined([sight.blended() for sight in sights], extents)

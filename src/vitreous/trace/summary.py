@@ -68,7 +68,7 @@ class Summary:
     def outgrown(self) -> str | None:
         """The first layer with a map whose units each see more than the image's whole width or height."""
         for layer, fields in zip(self.layers, self.trace.fields[1:], strict=True):
-            sizes = [field.size for field in fields if field.has_places and field.size is not None]
+            sizes = [field.field.size for field in fields if field.field is not None]
             if len(sizes) == len(self.input) - 1 and any(
                 size > side for size, side in zip(sizes, self.input[1:], strict=True)
             ):
@@ -150,8 +150,12 @@ class Summary:
         }
 
     def _field_json(self, fields: Sequence[SeenField]) -> dict[str, Any]:
-        """With the part inside the image of what the first unit sees, and where its middle lies."""
+        """With the part inside the image of what the first unit sees, and where the unit stands: in the middle of it.
+
+        Behind a gate the middle is that of what it would see without one.
+        """
         document = receptive_field_json(fields)
+        centres = [_centre(field) for field in fields]
         size, start = document["size"], document["start"]
         clipped = None
         if size is not None:
@@ -162,9 +166,15 @@ class Summary:
             clipped = {"start": [near for near, _ in ends], "size": [max(0, far - near) for near, far in ends]}
         return {
             **document,
-            "centre": None if size is None else [s + (r - 1) / 2 for s, r in zip(start, size, strict=True)],
+            "centre": None if not centres or None in centres else centres,
             "clipped": clipped,
         }
+
+
+def _centre(field: SeenField) -> float | None:
+    if field.place is not None:
+        return float(field.place.centre(0))
+    return None if field.start is None or field.size is None else float(field.start) + (float(field.size) - 1) / 2
 
 
 def rows_of(layers: Sequence[Layer]) -> Iterator[Sequence[Any]]:
