@@ -149,12 +149,14 @@ MOVES = {
     "crop": lambda x: x[..., 1:, :],
     "gate": lambda x: x * x.mean(3, keepdim=True),
     "bins": lambda x: functional.adaptive_avg_pool2d(x, (7, 5)),
-    "zeros": lambda x: functional.pad(x, (1, 0, 2, -1)),
+    "border": lambda x: functional.pad(x, (1, 0, 2, -1), value=1.0),
     "mirror": lambda x: functional.pad(x, (1, 2, 0, 1), mode="reflect"),
     "groups": lambda x: x.view(x.shape[0], 2, -1, *x.shape[2:]).transpose(1, 2).reshape(x.shape),
     "product": lambda x: x @ torch.ones(x.shape[-1], 3, dtype=x.dtype, device=x.device),
     "einsum": lambda x: torch.einsum("nchw,nkhw->nchw", x, x[:, :2]),
-    "empty channel": lambda x: functional.pad(x[:, 1:], (0, 0, 0, 0, 1, 0)),
+    "empty channel": lambda x: functional.pad(
+        x[:, 1:], (0, 0, 0, 0, 1, 0), value=1.0
+    ),  # a product with zeros has no gradient
     "written": lambda x: written(x + torch.zeros_like(x)),
 }
 
