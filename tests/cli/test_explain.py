@@ -1,5 +1,6 @@
 """A sum as text; what the command needs a run for stands in tests/integration/test_explain.py."""
 
+import math
 import shlex
 
 import pytest
@@ -17,11 +18,17 @@ def text_of(network, image, layer, at, top=3):
     )
 
 
+def sum_of(formula):
+    """The value of "a + b*c + (-d)*(-e)"."""
+    terms = formula.translate(str.maketrans("", "", "()")).split(" + ")
+    return sum(math.prod(map(float, term.split("*"))) for term in terms)
+
+
 def test_the_formula_and_the_table_add_up_to_the_total():
     torch.manual_seed(0)
     lines = text_of(nn.Conv2d(2, 1, 3, padding=1), torch.randn(1, 2, 4, 4), "conv2d", (0, 0, 3))
     total, formula = lines[2].removesuffix(" (the other 15)").split(" = ")
-    assert eval(formula) == pytest.approx(float(total), abs=2e-3)
+    assert sum_of(formula) == pytest.approx(float(total), abs=2e-3)
     assert sum(line.startswith("    channel") for line in lines) == 2
     assert "  terms, the largest first (18 in all, 10 of them on padding, which are zeros)" in lines
     shown = [line for line in lines if "input at" in line and " * " in line]

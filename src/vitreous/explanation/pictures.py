@@ -27,10 +27,9 @@ from vitreous.trace import SeenField
 Pixels = NDArray[np.uint8]  # H,W,C
 
 SKIP, BRANCH, BOX = "#0072b2", "#d55e00", "#e69f00"  # Okabe and Ito's blue, vermilion and orange
-STRONG = 0.99  # of the values lie within the scale of a map: a few outliers would make all others look like nothing
 _ABOVE_0, _AROUND_0 = "cividis", "RdBu_r"
 _COLUMNS = 6
-_STRONG = 0.995  # of a map's values are below the end of its scale: a few pixels would leave the others pale
+_STRONG = 0.99  # of a map's values are within its scale: a few outliers would make all others look like nothing
 _CELL = 1.9  # inches
 
 
@@ -253,7 +252,7 @@ def _over(place: Axes, pixels_HWC: Pixels, attribution: Attribution) -> None:
     """Nothing where the map is 0, so that the image is seen there."""
     _image(place, pixels_HWC.mean(axis=2, keepdims=True).astype(np.uint8))
     values = attribution.map_HW.float().numpy()
-    shares = (values / _limit(values, STRONG)).clip(-1, 1)
+    shares = (values / _limit(values, _STRONG)).clip(-1, 1)
     place.imshow(shares, cmap=_AROUND_0, vmin=-1, vmax=1, alpha=0.9 * np.sqrt(np.abs(shares)), interpolation="nearest")
 
 

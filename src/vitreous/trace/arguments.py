@@ -22,6 +22,17 @@ def found(kind: type[T], value: Any) -> Iterator[T]:
             yield from found(kind, each)
 
 
+def on_each_axis(value: Any, num_axes: int) -> tuple[Any, ...]:
+    """A setting of a window, as torch takes it, axis by axis: one number serves all of them.
+
+    >>> on_each_axis(3, 2), on_each_axis([3], 2), on_each_axis((3, 5), 2)
+    ((3, 3), (3, 3), (3, 5))
+    """
+    if isinstance(value, int | float):
+        return (value,) * num_axes
+    return tuple(value) * num_axes if len(value) == 1 else tuple(value)
+
+
 def replaced(kind: type[T], change: Callable[[T], Any], value: Any) -> Any:
     """The same arguments with something else in place of everything of a kind.
 

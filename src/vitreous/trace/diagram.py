@@ -82,16 +82,21 @@ def diagram_of(summary: Summary) -> Diagram:
 def _folds(recording: Recording) -> list[list[ModuleCall]]:
     """Runs of modules that follow one another and do the same: the outermost ones, of three operations or more."""
     by_start = sorted(recording.modules, key=lambda each: (each.operations.start, -len(each.operations)))
+    starting: dict[int, list[ModuleCall]] = {}
+    for module in by_start:
+        starting.setdefault(module.operations.start, []).append(module)
     runs: list[list[ModuleCall]] = []
     end = 0
-    for number, module in enumerate(by_start):
+    for module in by_start:
         if module.operations.start < end or len(module.operations) < 3 or module.path == "":
             continue
-        run = [module]
-        for other in by_start[number + 1 :]:
-            follows = other.operations.start == run[-1].operations.stop and _feeds(recording, run[-1], other)
-            if follows and _likeness(recording, other) == _likeness(recording, module):
-                run.append(other)
+        run, likeness = [module], _likeness(recording, module)
+        while following := [
+            other
+            for other in starting.get(run[-1].operations.stop, ())
+            if _feeds(recording, run[-1], other) and _likeness(recording, other) == likeness
+        ]:
+            run.append(following[0])
         if len(run) > 1:
             runs.append(run)
             end = run[-1].operations.stop

@@ -12,8 +12,9 @@ from fractions import Fraction
 from functools import partial
 from typing import Any
 
+from vitreous.errors import ShapeError
 from vitreous.geometry import conv_output_size
-from vitreous.trace.arguments import found, replaced
+from vitreous.trace.arguments import found, on_each_axis, replaced
 from vitreous.trace.shapes import Shape
 from vitreous.trace.sight import UNKNOWN, Sight, join, window
 
@@ -61,12 +62,12 @@ def _followed(rule: Callable[..., Sights], outputs: Sequence[Shape], given: Any,
     args, kwargs = given
     try:
         return [_checked(rule(shape, *args, **kwargs), shape, unknown) for shape in outputs]
-    except Exception:  # called in a way that the rule does not foresee, or one that it does not follow
+    except UNFORESEEN:
         return [unknown for _ in outputs]
 
 
 def _not_followed(out: Shape, /, *_: Any, **__: Any) -> Sights:
-    raise _NotFollowed
+    raise NotFollowed
 
 
 def _checked(sights: Sights, shape: Shape, unknown: Sights) -> Sights:
@@ -75,8 +76,13 @@ def _checked(sights: Sights, shape: Shape, unknown: Sights) -> Sights:
     return sights if fits else unknown
 
 
-class _NotFollowed(Exception):
+class NotFollowed(Exception):
     """A rule meets a case that it does not cover."""
+
+
+# What a rule trips over when a function is called in a way that it does not foresee: by other arguments, or other kinds
+# of them. It is not followed then; anything else is a mistake of the rule's and is not hidden.
+UNFORESEEN = (NotFollowed, ShapeError, TypeError, ValueError, AttributeError, IndexError, RuntimeError)
 
 
 def plain(function: str) -> str:
@@ -122,12 +128,12 @@ def _convolution(
     groups: int = 1,
 ) -> Sights:
     _require_constant(weight, bias)
-    kernel, stride, dilation = weight.shape[2:], _each(stride, num_axes), _each(dilation, num_axes)
+    kernel, stride, dilation = weight.shape[2:], on_each_axis(stride, num_axes), on_each_axis(dilation, num_axes)
     if padding == "same":
         totals = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
         near = tuple(total // 2 for total in totals)
     else:
-        near = _each(0 if padding == "valid" else padding, num_axes)
+        near = on_each_axis(0 if padding == "valid" else padding, num_axes)
     first = len(input.shape) - num_axes
 
     def through(sight: Sight) -> Sight:
@@ -158,7 +164,7 @@ def _transposed_convolution(
 ) -> Sights:
     """Unit i of the input goes to the units i s - p + d t of the output, for all taps t."""
     _require_constant(weight, bias)
-    settings = weight.shape[2:], *(_each(each, num_axes) for each in (stride, padding, dilation))
+    settings = weight.shape[2:], *(on_each_axis(each, num_axes) for each in (stride, padding, dilation))
     first = len(input.shape) - num_axes
 
     def through(sight: Sight) -> Sight:
@@ -208,8 +214,8 @@ def _average_pool(
 
 
 def _pool(num_axes: int, input: Seen, kernel: Any, stride: Any, padding: Any, dilation: Any) -> Sights:
-    kernel, padding, dilation = _each(kernel, num_axes), _each(padding, num_axes), _each(dilation, num_axes)
-    stride = kernel if stride is None or stride == [] else _each(stride, num_axes)
+    kernel, padding, dilation = (on_each_axis(each, num_axes) for each in (kernel, padding, dilation))
+    stride = kernel if stride is None or stride == [] else on_each_axis(stride, num_axes)
     first = len(input.shape) - num_axes
 
     def through(sight: Sight) -> Sight:
@@ -276,10 +282,11 @@ def _interpolate(
     antialias: bool = False,
 ) -> Sights:
     if antialias:
-        raise _NotFollowed
+        raise NotFollowed
     if mode == "area":
         return tuple(_binned(sight, input.shape, out) for sight in input.axes)
-    factors = None if scale_factor is None or recompute_scale_factor else _each(scale_factor, len(input.shape) - 2)
+    is_by_factor = scale_factor is not None and not recompute_scale_factor
+    factors = on_each_axis(scale_factor, len(input.shape) - 2) if is_by_factor else None
 
     def through(sight: Sight) -> Sight:
         if sight.dim is None or sight.dim < 2:
@@ -348,7 +355,7 @@ def _pixel_unshuffle(out: Shape, /, input: Seen, downscale_factor: int) -> Sight
         if sight.dim is None:
             return sight
         if sight.dim < len(out) - 2:
-            raise _NotFollowed
+            raise NotFollowed
         return replace(sight.slide(downscale_factor, downscale_factor), is_mixed=downscale_factor > 1)
 
     return tuple(through(sight) for sight in input.axes)
@@ -357,7 +364,7 @@ def _pixel_unshuffle(out: Shape, /, input: Seen, downscale_factor: int) -> Sight
 @_is_for("repeat_interleave")
 def _repeat_interleave(out: Shape, /, input: Seen, repeats: Any, dim: int | None = None, **_: Any) -> Sights:
     if dim is None or not isinstance(repeats, int):
-        raise _NotFollowed
+        raise NotFollowed
     repeated = dim % len(input.shape)
     return tuple(
         sight
@@ -396,7 +403,7 @@ def _linear(out: Shape, /, input: Seen, weight: Seen, bias: Seen | None = None) 
 @_is_for("matmul", "bmm", "mm", "rmatmul")
 def _matmul(out: Shape, /, input: Seen, other: Seen) -> Sights:
     if min(len(input.shape), len(other.shape)) < 2:
-        raise _NotFollowed
+        raise NotFollowed
     return _joined(
         out, [Seen(_aligned(each, out), _whole_along(each, [dim])) for each, dim in ((input, -1), (other, -2))]
     )
@@ -407,12 +414,12 @@ def _einsum(out: Shape, /, equation: Any, *operands: Any) -> Sights:
     """Units along a letter of the result keep their places; a letter that is summed over is read whole."""
     given = list(found(Seen, operands))
     if not isinstance(equation, str) or "." in equation:
-        raise _NotFollowed
+        raise NotFollowed
     left, _, right = equation.replace(" ", "").partition("->")
     factors = left.split(",")
     right = right or "".join(sorted(letter for letter in set(left) if letter != "," and left.count(letter) == 1))
     if len(factors) != len(given) or any(len(set(factor)) != len(factor) for factor in factors):
-        raise _NotFollowed
+        raise NotFollowed
 
     def through(sight: Sight, factor: str, shape: Shape) -> Sight:
         if sight.dim is None:
@@ -432,7 +439,7 @@ def _einsum(out: Shape, /, equation: Any, *operands: Any) -> Sights:
 @_is_for("scaled_dot_product_attention")
 def _attention(out: Shape, /, query: Seen, key: Seen, value: Seen, attn_mask: Any = None, *_: Any, **__: Any) -> Sights:
     if isinstance(attn_mask, Seen) and attn_mask.axes:
-        raise _NotFollowed
+        raise NotFollowed
     given = [(query, [-1]), (key, [-1, -2]), (value, [-2])]  # N,heads,L,E and N,heads,S,E and N,heads,S,V
     return _joined(out, [Seen(_aligned(each, out), _whole_along(each, dims)) for each, dims in given])
 
@@ -441,7 +448,7 @@ def _attention(out: Shape, /, query: Seen, key: Seen, value: Seen, attn_mask: An
 def _reduction(out: Shape, /, input: Seen, dim: Any = None, *_: Any, **named: Any) -> Sights:
     dim = named.get("axis", dim)
     if isinstance(dim, bool):  # std(unbiased)
-        raise _NotFollowed
+        raise NotFollowed
     keepdim = len(out) == len(input.shape)
     dims = range(len(input.shape)) if dim is None or dim == () else [dim] if isinstance(dim, int) else dim
     read = {d % len(input.shape) for d in dims}
@@ -467,7 +474,7 @@ def _extreme(out: Shape, /, input: Seen, dim: Any = None, *_: Any, **named: Any)
 @_is_for("softmax", "log_softmax", "softmin")
 def _softmax(out: Shape, /, input: Seen, dim: int | None = None, *_: Any, **__: Any) -> Sights:
     if dim is None:
-        raise _NotFollowed
+        raise NotFollowed
     return _beside_all_along(input, [dim])
 
 
@@ -551,7 +558,7 @@ ELEMENTWISE = (
 def _elementwise(out: Shape, /, *args: Any, **kwargs: Any) -> Sights:
     given = [each for each in found(Seen, (args, kwargs)) if each.axes]
     if any(len(each.shape) > len(out) for each in given):  # where(condition) gives places
-        raise _NotFollowed
+        raise NotFollowed
     return _joined(out, given)
 
 
@@ -597,7 +604,7 @@ def _corresponding(before: Shape, after: Shape) -> list[tuple[list[int], list[in
     ins = [dim for dim, extent in enumerate(before) if extent != 1]
     outs = [dim for dim, extent in enumerate(after) if extent != 1]
     if math.prod(before) != math.prod(after) or math.prod(before) == 0:
-        raise _NotFollowed
+        raise NotFollowed
     groups: list[tuple[list[int], list[int]]] = []
     while ins:
         group = ([ins.pop(0)], [outs.pop(0)])
@@ -624,7 +631,7 @@ def _transpose(out: Shape, /, input: Seen, dim0: int, dim1: int) -> Sights:
 @_is_for("t", "T", "mT")
 def _turn(out: Shape, /, input: Seen) -> Sights:
     if len(input.shape) < 2:
-        raise _NotFollowed
+        raise NotFollowed
     return _transpose(out, input, -2, -1)
 
 
@@ -678,7 +685,7 @@ def _indexed(index: Any, num_dims: int) -> list[tuple[Any, int | None]]:
     if not all(
         part is None or part is ... or (isinstance(part, int | slice) and not isinstance(part, bool)) for part in parts
     ):
-        raise _NotFollowed  # chosen by a tensor or a list
+        raise NotFollowed  # chosen by a tensor or a list
     named = sum(part is not None and part is not ... for part in parts)
     rest: list[Any] = [slice(None)] * (num_dims - named)
     at = next((n for n, part in enumerate(parts) if part is ...), len(parts))
@@ -736,14 +743,14 @@ def _windows_along(input: Seen, dimension: int, size: int, step: int) -> Sights:
 
 
 def _columns(out: Shape, input: Seen, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Sights:
-    kernel, gap, near, step = (_each(each, 2) for each in (kernel_size, dilation, padding, stride))
+    kernel, gap, near, step = (on_each_axis(each, 2) for each in (kernel_size, dilation, padding, stride))
 
     def through(sight: Sight) -> Sight:
         if sight.dim is None:
             return sight
         axis = sight.dim - 2
         if axis < 0:
-            raise _NotFollowed
+            raise NotFollowed
         units = conv_output_size(input.shape[sight.dim], kernel[axis], step[axis], near[axis], gap[axis])
         slid = sight.slide(kernel[axis], step[axis], near[axis], gap[axis])
         return replace(slid.scattered(units, 2), is_mixed=True)
@@ -809,15 +816,9 @@ def _aligned(given: Seen, out: Shape) -> Shape:
 
 def _require_constant(*tensors: Seen | None) -> None:
     if any(tensor is not None and tensor.axes for tensor in tensors):  # a weight made from the image
-        raise _NotFollowed
+        raise NotFollowed
 
 
 def _places(given: Seen) -> set[int | None]:
     """The dimensions along which units step over the image."""
     return {sight.dim for sight in given.axes}
-
-
-def _each(value: Any, num_axes: int) -> tuple[Any, ...]:
-    if isinstance(value, int | float):
-        return (value,) * num_axes
-    return tuple(value) * num_axes if len(value) == 1 else tuple(value)

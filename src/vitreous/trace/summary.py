@@ -47,9 +47,14 @@ class Summary:
 
     def folded(self, depth: int) -> tuple[Layer, ...]:
         """The same with one row per module at this depth of the module tree; 1 are the network's own children."""
+        begins = {
+            module.operations.start: module
+            for module in reversed(self.trace.recording.modules)  # of several that begin here, the first one counts
+            if module.path and module.path.count(".") + 1 == depth and len(module.operations) and module.outputs
+        }
         rows, number = [], 1
         while number < len(self.trace.operations):
-            module = self._module_around(number, depth)
+            module = begins.get(number)
             rows.append(self._layer(number) if module is None else self._module(module))
             number = number + 1 if module is None else module.operations.stop
         return tuple(rows)
@@ -110,14 +115,6 @@ class Summary:
             fields=self.trace.fields[number],
             padding_share=padding_share(windows) if windows else None,
         )
-
-    def _module_around(self, number: int, depth: int) -> ModuleCall | None:
-        """The module at a depth whose forward the operation is the first of."""
-        for module in self.trace.recording.modules:
-            is_there = module.path.count(".") + 1 == depth and module.path != ""
-            if is_there and module.operations.start == number and len(module.operations) and module.outputs:
-                return module
-        return None
 
     def _module(self, module: ModuleCall) -> Layer:
         rows = [self.layers[number - 1] for number in module.operations]
@@ -185,7 +182,7 @@ def rows_of(layers: Sequence[Layer]) -> Iterator[Sequence[Any]]:
         yield (
             *(layer.path, layer.call, layer.op, "x".join(map(str, layer.output_shape)), layer.params, layer.macs),
             *(2 * layer.macs, layer.map_bytes, layer.kept_bytes),
-            *("" if layer.padding_share is None else f"{layer.padding_share:.6g}" for _ in range(1)),
+            "" if layer.padding_share is None else f"{layer.padding_share:.6g}",
             *(size[0], size[-1], jump[0], jump[-1], start[0], start[-1], field["status"]),
         )
 

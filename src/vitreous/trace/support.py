@@ -21,9 +21,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from vitreous.errors import ShapeError
-from vitreous.trace.arguments import found, replaced
+from vitreous.trace.arguments import found, on_each_axis, replaced
 from vitreous.trace.recording import Operation, Recording, Ref
-from vitreous.trace.rules import ELEMENTWISE, FRESH, plain
+from vitreous.trace.rules import ELEMENTWISE, FRESH, UNFORESEEN, NotFollowed, plain
 from vitreous.trace.shapes import Shape
 from vitreous.trace.windows import windows_of
 
@@ -294,7 +294,7 @@ def links_of(operation: Operation, output: int = 0) -> Links:
         try:
             links = build(operation, operation.outputs[output], output, *operation.args, **operation.kwargs)
             return [(ref, link) for ref, link in links if ref.operation is not None]
-        except Exception:  # called in a way that is not foreseen here
+        except UNFORESEEN:
             pass
     return [(ref, Everything(ref.shape, operation.outputs[output])) for ref in operation.inputs]
 
@@ -314,7 +314,7 @@ def _for_axes(*functions: str) -> tuple[str, ...]:
 def _require_constant(operation: Operation, *inputs: Ref) -> None:
     """Of an operation that has a link for one input only: the others are no work of the image's."""
     if any(ref not in inputs for ref in operation.inputs):
-        raise NotImplementedError
+        raise NotFollowed
 
 
 @_is_for(*_for_axes("conv{}d", "max_pool{}d", "max_pool{}d_with_indices", "avg_pool{}d"))
@@ -365,7 +365,7 @@ def _transposed_convolution(
     num_axes = len(weight.shape) - 2
     tables = []
     for axis in range(num_axes):
-        step, near, gap = (_each(each, num_axes)[axis] for each in (stride, padding, dilation))
+        step, near, gap = (on_each_axis(each, num_axes)[axis] for each in (stride, padding, dilation))
         size, units = input.shape[2 + axis], out[2 + axis]
         filled = torch.arange(size).unsqueeze(1) * step - near + torch.arange(weight.shape[2 + axis]) * gap
         tables.append(Reads(_table(filled, units).table.T))
@@ -407,7 +407,7 @@ def _interpolate(
             tables.append(_bins(n, m))
             continue
         ones = torch.eye(n, dtype=torch.float64)[:, None, :, None].repeat(1, 1, 1, 2)  # antialias fails for one column
-        factor = None if scale_factor is None or recompute_scale_factor else _each(scale_factor, num_axes)[axis]
+        factor = None if scale_factor is None or recompute_scale_factor else on_each_axis(scale_factor, num_axes)[axis]
         plane = {"linear": "bilinear", "trilinear": "bilinear"}.get(mode, mode)
         spread = functional.interpolate(
             ones,
@@ -432,7 +432,7 @@ def _elementwise(operation: Operation, out: Shape, output: int, /, *_: Any, **__
 def _broadcast(shape: Shape, out: Shape) -> Link:
     shift = len(out) - len(shape)
     if shift < 0:
-        raise NotImplementedError
+        raise NotFollowed
     return Axes([(d + shift, None) if out[d + shift] == extent else None for d, extent in enumerate(shape)], len(out))
 
 
@@ -502,7 +502,7 @@ def _reduction(
 ) -> Links:
     dim = named.get("axis", dim)
     if isinstance(dim, bool):
-        raise NotImplementedError
+        raise NotFollowed
     rank = len(input.shape)
     dims = range(rank) if dim is None or dim == () else [dim] if isinstance(dim, int) else dim
     read = {each % rank for each in dims}
@@ -536,7 +536,7 @@ def _extreme(
 def _matmul(operation: Operation, out: Shape, output: int, /, input: Ref, other: Ref) -> Links:
     left, right = (other, input) if operation.function == "rmatmul" else (input, other)
     if min(len(left.shape), len(right.shape)) < 2:
-        raise NotImplementedError
+        raise NotFollowed
     ends = len(out) - 2, len(out) - 1
     rows = (*_batch(left, out), (ends[0], None), None)
     columns = (*_batch(right, out), None, (ends[1], None))
@@ -564,7 +564,7 @@ def _attention(
     **_: Any,
 ) -> Links:
     if attn_mask is not None or is_causal:
-        raise NotImplementedError
+        raise NotFollowed
     ends = len(out) - 2, len(out) - 1
     return [
         (query, Axes([*_batch(query, out), (ends[0], None), None], len(out))),
@@ -578,7 +578,7 @@ def _einsum(operation: Operation, out: Shape, output: int, /, equation: str, *op
     left, arrow, right = equation.replace(" ", "").partition("->")
     factors, refs = left.split(","), list(found(Ref, operands))
     if "." in equation or not arrow or any(len(set(factor)) < len(factor) for factor in factors):
-        raise NotImplementedError
+        raise NotFollowed
     return [
         (ref, Axes([(right.index(letter), None) if letter in right else None for letter in factor], len(right)))
         for ref, factor in zip(refs, factors, strict=True)
@@ -629,7 +629,7 @@ def _moves(
 def _indexed(operation: Operation, out: Shape, output: int, /, *args: Any, **kwargs: Any) -> Links:
     """By numbers and slices; a tensor that says which is not here to be asked."""
     if any(True for _ in found(Ref, args[1])):
-        raise NotImplementedError
+        raise NotFollowed
     if plain(operation.name) == "setitem" and not isinstance(args[2], Ref):
         args = (*args[:2], 0.0)
     return _moves(getattr(Tensor, f"__{plain(operation.name)}__"), operation, out, output, *args, **kwargs)
@@ -662,9 +662,3 @@ def _pad(
 def _unfold(operation: Operation, out: Shape, output: int, /, input: Ref, *args: Any, **kwargs: Any) -> Links:
     is_along_one = len(out) == len(input.shape) + 1
     return _moves(Tensor.unfold if is_along_one else functional.unfold, operation, out, output, input, *args, **kwargs)
-
-
-def _each(value: Any, num_axes: int) -> tuple[Any, ...]:
-    if isinstance(value, int | float):
-        return (value,) * num_axes
-    return tuple(value) * num_axes if len(value) == 1 else tuple(value)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vitreous.geometry import conv_output_size, kernel_span, leftover_pixels
+from vitreous.trace.arguments import on_each_axis
 from vitreous.trace.recording import Operation, Ref
 
 _CONVOLUTION = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
@@ -85,9 +86,9 @@ def _windows(operation: Operation) -> Iterator[Window]:
     source, weight = given["input"], given.get("weight")
     kernel = weight.shape[2:] if isinstance(weight, Ref) else given["kernel_size"]
     num_axes = len(source.shape) - 2
-    kernels = _each(kernel, num_axes)
-    strides = _each(given.get("stride") or (1 if weight else kernel), num_axes)
-    dilations = _each(given.get("dilation", 1), num_axes)
+    kernels = on_each_axis(kernel, num_axes)
+    strides = on_each_axis(given.get("stride") or (1 if weight else kernel), num_axes)
+    dilations = on_each_axis(given.get("dilation", 1), num_axes)
     units = operation.outputs[0][2:]
     for axis in range(num_axes):
         padding = _ends(given.get("padding", 0), axis, num_axes, kernels[axis], dilations[axis])
@@ -100,11 +101,5 @@ def _ends(padding: Any, axis: int, num_axes: int, kernel: int, dilation: int) ->
     if padding == "same":  # what does not come out even goes to the far end
         total = kernel_span(kernel, dilation) - 1
         return total // 2, total - total // 2
-    side = _each(padding, num_axes)[axis]
+    side = on_each_axis(padding, num_axes)[axis]
     return side, side
-
-
-def _each(value: Any, num_axes: int) -> tuple[int, ...]:
-    if isinstance(value, int):
-        return (value,) * num_axes
-    return tuple(value) * num_axes if len(value) == 1 else tuple(value)

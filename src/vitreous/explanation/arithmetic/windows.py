@@ -16,6 +16,7 @@ from vitreous.explanation.arithmetic.parts import (
     grid,
     part,
 )
+from vitreous.trace.arguments import on_each_axis
 from vitreous.trace.recording import Ref
 from vitreous.trace.windows import Window, arguments_of, windows_of
 
@@ -55,7 +56,7 @@ def transposed_convolution(asked: Asked) -> Parts:
     if len(source.shape) != len(weight.shape):
         raise NotFollowed("a map without the dimension of the batch is not taken apart.")
     settings = [
-        _each(asked.argument(place, name, default), num_axes)
+        on_each_axis(asked.argument(place, name, default), num_axes)
         for place, name, default in ((3, "stride", 1), (4, "padding", 0), (7, "dilation", 1))
     ]
     groups = asked.argument(6, "groups", 1)
@@ -188,12 +189,6 @@ def winner(asked: Asked, source: Ref, places: Places, is_least: bool = False) ->
         [chosen(asked, source, places, best)],
         how=f"{'least' if is_least else 'largest'} of {_count(len(places), 'number')}{first}",
     )
-
-
-def _each(value: int | Sequence[int], num_axes: int) -> tuple[int, ...]:
-    if isinstance(value, int):
-        return (value,) * num_axes
-    return tuple(value) * num_axes if len(value) == 1 else tuple(value)
 
 
 def _count(number: int, noun: str) -> str:
