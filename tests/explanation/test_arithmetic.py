@@ -194,6 +194,17 @@ FUNCTIONS = {
     "reductions": lambda self, x: x.mean((2, 3)) + x.sum(-1).amax(-1),
     "enlarged": lambda self, x: functional.interpolate(x, scale_factor=2, mode="bilinear"),
     "stacked": lambda self, x: torch.stack([x, x * 2], 1).flatten(1, 2),
+    "blends": lambda self, x: torch.lerp(x, x.flip(2), 0.3) + torch.lerp(x, -x, x.sigmoid()),
+    "spreads": lambda self, x: (x - x.mean(1, True)) / x.std(1, keepdim=True) + x.var((2, 3), keepdim=True),
+    "responses": lambda self, x: functional.local_response_norm(x, 3, 0.5) + functional.local_response_norm(x, 4, 2.0),
+    "running": lambda self, x: x.cumsum(1) + x.logsumexp(2, keepdim=True),
+    "gates of halves": lambda self, x: functional.glu(x, 1) * functional.logsigmoid(x[:, :2]),
+    "letters": lambda self, x: (
+        torch.einsum("bchw,bdhw->bcd", x, x.exp()) @ torch.einsum("nchw, c -> nc", x, x[0, :, 0, 0])[0]
+    ),
+    "patches": lambda self, x: functional.fold(functional.unfold(x, 3, padding=1), 6, 3, padding=1),
+    "sampled": lambda self, x: functional.grid_sample(x, self.grid, align_corners=False),
+    "whole numbers": lambda self, x: (x * 3).int() + (x * 2).long() * (x - x.relu()).bool(),
 }
 
 
@@ -209,6 +220,7 @@ def test_functions_that_belong_to_no_module(name):
     torch.manual_seed(1)
     gamma, beta = torch.randn(1, 4, 1, 1).double(), torch.randn(4, 1, 1).double()
     network = Calls(FUNCTIONS[name], gamma=gamma, beta=beta, vector=torch.randn(6).double())
+    network.grid = nn.Parameter(torch.rand(1, 5, 4, 2).double() * 2.4 - 1.2)  # some of it beside the image
     require_all_numbers_hold(network, torch.randn(1, 4, 6, 6, dtype=torch.float64), most=12)
 
 
@@ -432,7 +444,7 @@ def test_wrong_addresses_say_what_there_is(layer, at, call, said):
 
 
 REFUSED = {
-    "cumsum": (lambda x: functional.relu(x).cumsum(2), r"cumsum.*Go on at what it read: relu \(1 x 3 x 3\)"),
+    "cumprod": (lambda x: functional.relu(x).cumprod(2), r"cumprod.*Go on at what it read: relu \(1 x 3 x 3\)"),
     "batch_norm": (lambda x: functional.batch_norm(x, None, None, training=True), "statistics of its batch"),
     "dropout": (lambda x: functional.dropout(x), "draws in evaluation mode too"),
     "to": (lambda x: x.to(torch.int32), "what int32 leaves"),
@@ -443,13 +455,8 @@ REFUSED = {
     "fft_fft": (lambda x: torch.fft.fft(x), "complex numbers"),
     "max[1]": (lambda x: x.max(1)[1], "beside its first tensor"),
     "norm": (lambda x: x.norm(p=1), "the Euclidean one"),
-    "written through a view": (lambda x: written_through_a_view(x.clone()), "Go on at what it read"),
+    "einsum": (lambda x: torch.einsum("...ij->...ji", x), "Go on at what it read"),
 }
-
-
-def written_through_a_view(x):
-    x[0].mul_(2)
-    return x + 1
 
 
 @pytest.mark.parametrize("layer", REFUSED)
@@ -458,6 +465,29 @@ def test_what_is_not_known_is_refused_and_says_where_to_go_on(layer):
     values = record_values(Calls(lambda self, x: function(x)), torch.ones(1, 1, 3, 3))
     with pytest.raises(NotFollowed, match=said):
         explain_number(values, layer, (0,) * len(without_the_batch(find_output(values, layer).shape)))
+
+
+def test_numbers_written_through_a_view_are_found_where_they_were_written():
+    def write(self, x):
+        kept = x * 1
+        row = kept[:, :, 1]
+        row.add_(10)
+        kept += 1
+        kept[:, 0] = row[:, 0, None] * 2
+        functional.relu(kept, inplace=True)
+        kept.view(1, -1).neg_()
+        kept[:, 1].zero_()
+        kept[:, 2:].copy_(x[:, :2])
+        return kept.masked_fill_(kept > 3, 0.5)
+
+    image = torch.randn(1, 4, 3, 3, dtype=torch.float64)
+    values = require_all_numbers_hold(Calls(write), image, most=36)
+    for name, operation in zip(values.recording.names, values.recording.operations, strict=True):
+        for at in itertools.product(*map(range, without_the_batch(operation.outputs[0]))):
+            for term in explain_number(values, name, at, operation.call).terms:
+                assert (term.source.layer, term.source.call) != (name, operation.call)
+    added = explain_number(values, "add", (0, 2))
+    assert (added.terms[0].activation, added.value) == (float(image[0, 0, 1, 2]), float(image[0, 0, 1, 2]) + 10)
 
 
 @pytest.mark.parametrize("function", [torch.min, torch.max, torch.minimum, torch.maximum])

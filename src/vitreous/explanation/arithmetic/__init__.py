@@ -5,6 +5,7 @@
     wholes.py     dense layers, matrix products, means, normalisation, softmax
     numbers.py    activations, sums and products of tensors
     moves.py      what only moves numbers
+    views.py      numbers written through another view
 
 A number of any operation of a recorded forward is worked out anew in float64 from the operands that the network really
 had, and compared with what it really computed. An operation that is not known is refused by name and never guessed.
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 
 from vitreous.errors import UserError
-from vitreous.explanation.arithmetic import moves, numbers, wholes, windows
+from vitreous.explanation.arithmetic import moves, numbers, views, wholes, windows
 from vitreous.explanation.arithmetic.moves import MOVING
 from vitreous.explanation.arithmetic.parts import RULES, Asked, Index, NotFollowed, Part, Parts
 from vitreous.trace.recording import Ref
@@ -43,7 +44,7 @@ __all__ = [
     "json_number",
 ]
 
-_ROOMS = (moves, numbers, wholes, windows)  # imported for the rules that they bring
+_ROOMS = (moves, numbers, views, wholes, windows)  # imported for the rules that they bring
 _KEEPING_ORDER = frozenset(("flatten", "view", "reshape", "dropout"))
 _ROUNDING = {torch.float64: 1e-13, torch.float32: 1e-5, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-10}
 

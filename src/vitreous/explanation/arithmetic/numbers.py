@@ -115,7 +115,7 @@ def addition(asked: Asked) -> Parts:
     parts, bias = [], 0.0
     for operand, weight in ((first, 1.0), (second, sign * alpha)):
         if isinstance(operand, Ref):
-            parts.append(part(asked, operand, one(_broadcast(asked.index, operand)), weight))
+            parts.append(part(asked, operand, one(broadcast(asked.index, operand)), weight))
         else:
             bias += weight * float(operand)
     return Parts(parts, how="sum" if sign > 0 else "difference", bias=bias)
@@ -132,14 +132,14 @@ def multiplication(asked: Asked) -> Parts:
         first, second = second, first
     if not isinstance(first, Ref):
         return _over(asked, float(first), second)
-    places = one(_broadcast(asked.index, first))
+    places = one(broadcast(asked.index, first))
     activations = asked.numbers(first, places)
     if not isinstance(second, Ref):
         factor = np.float64(second)
         products = activations / factor if divides else activations * factor
         made = part(asked, first, places, 1 / factor if divides else factor, products=products)
         return Parts([made], how=f"x {'/' if divides else '*'} {factor:.6g}")
-    others = one(_broadcast(asked.index, second))
+    others = one(broadcast(asked.index, second))
     factors = asked.numbers(second, others)
     products = activations / factors if divides else activations * factors
     made = part(asked, first, places, 1 / factors if divides else factors, products=products)
@@ -161,18 +161,47 @@ def addition_of_a_product(asked: Asked) -> Parts:
     """Of three tensors, x + value * y * z."""
     refs = [asked.argument(place, name) for place, name in enumerate(("input", "tensor1", "tensor2"))]
     value = float(asked.operation.kwargs.get("value", 1))
-    first, second, third = (one(_broadcast(asked.index, ref)) for ref in refs)
+    first, second, third = (one(broadcast(asked.index, ref)) for ref in refs)
     factors = value * asked.numbers(refs[2], third)
     added = part(asked, refs[0], first, 1.0)
     made = part(asked, refs[1], second, factors, weight_source=refs[2], weight_places=third)
     return Parts([added, made], how="x + y * z" if value == 1 else f"x + {value:.6g} * y * z")
 
 
+@explains("lerp")
+def blend(asked: Asked) -> Parts:
+    """Start + weight * (end - start)."""
+    start, end, weight = asked.argument(0, "input"), asked.argument(1, "end"), asked.argument(2, "weight")
+    if isinstance(weight, Ref):
+        weight = float(asked.numbers(weight, one(broadcast(asked.index, weight)))[0])
+    sources = ((start, 1 - weight), (end, weight))
+    return Parts(
+        [part(asked, ref, one(broadcast(asked.index, ref)), factor) for ref, factor in sources],
+        how=f"{1 - weight:.6g} of the first and {weight:.6g} of the second",
+    )
+
+
+@explains("glu")
+def gated(asked: Asked) -> Parts:
+    """A number of the first half along a dimension, times the sigmoid of the same one of the second half."""
+    source = asked.argument(0, "input")
+    dim = asked.argument(1, "dim", -1) % len(source.shape)
+    gate = list(asked.index)
+    gate[dim] += source.shape[dim] // 2
+    opened = float(asked.numbers(source, one(gate))[0])
+    factor = 1 / (1 + math.exp(-opened))
+    return Parts(
+        [part(asked, source, one(asked.index), factor)],
+        how=f"x * sigmoid({opened:.6g}) = x * {factor:.6g}",
+        steps=[f"the gate stands {source.shape[dim] // 2} further along dimension {dim}"],
+    )
+
+
 @explains("maximum", "minimum")
 def larger(asked: Asked) -> Parts:
     """The larger (or smaller) of two numbers; the first if they are equal."""
     refs = [asked.argument(0, "input"), asked.argument(1, "other")]
-    places = [one(_broadcast(asked.index, ref)) for ref in refs]
+    places = [one(broadcast(asked.index, ref)) for ref in refs]
     first, second = (float(asked.numbers(ref, place)[0]) for ref, place in zip(refs, places, strict=True))
     is_least = asked.operation.function in ("minimum", "min")
     wins = math.isnan(first) or (first <= second if is_least else first >= second)
@@ -200,12 +229,22 @@ def comparison(asked: Asked) -> Parts:
     parts, numbers = [], []
     for operand in _operands(asked):
         if isinstance(operand, Ref):
-            places = one(_broadcast(asked.index, operand))
+            places = one(broadcast(asked.index, operand))
             parts.append(part(asked, operand, places, np.nan, products=np.zeros(1)))
             numbers.append(float(parts[-1].activations[0]))
         else:
             numbers.append(float(operand))
     return Parts(parts, how=f"{numbers[0]:.6g} {sign} {numbers[1]:.6g}", value=float(compare(*numbers)))
+
+
+@explains("int", "long", "bool")
+def whole_number(asked: Asked) -> Parts:
+    """Without its fraction; or whether it is not 0."""
+    source, place = asked.tensors()[0], one(asked.index)
+    number = float(asked.numbers(source, place)[0])
+    value = float(number != 0) if asked.operation.function == "bool" else float(math.trunc(number))
+    made = part(asked, source, place, np.nan, products=np.array([value]))
+    return Parts([made], how=f"{number:.6g} as {asked.operation.function}", value=value)
 
 
 def _unchosen(asked: Asked, ref: Ref, places: Places) -> Part:
@@ -219,7 +258,7 @@ def _operands(asked: Asked, named: str = "other") -> tuple[Ref | float, Ref | fl
     return (second, first) if is_turned else (first, second)
 
 
-def _broadcast(index: Index, ref: Ref) -> Index:
+def broadcast(index: Index, ref: Ref) -> Index:
     """The place in an operand whose shape may be shorter, or one along some dimensions."""
     own = index[len(index) - len(ref.shape) :]
     return tuple(0 if extent == 1 else at for at, extent in zip(own, ref.shape, strict=True))

@@ -115,6 +115,28 @@ def _fitted(front: Sequence[int], shape: Sequence[int]) -> list[int]:
     return [0 if extent == 1 else at for at, extent in zip(own, shape, strict=True)]
 
 
+@explains("einsum")
+def sum_of_products(asked: Asked) -> Parts:
+    """Of two tensors by their letters: the sum over those that the result does not have."""
+    equation, (left, right) = asked.operation.args[0].replace(" ", ""), asked.tensors()
+    before, arrow, result = equation.partition("->")
+    letters = before.split(",")
+    if not arrow or "." in equation or any(len(set(each)) < len(each) for each in letters):
+        raise NotFollowed(f"an einsum of {equation} is not taken apart.")
+    extents = dict(zip("".join(letters), (*left.shape, *right.shape), strict=True))
+    chosen = dict(zip(result, asked.index, strict=True))
+    summed = [letter for letter in extents if letter not in chosen]
+    combined = grid([0], *(range(extents[letter]) for letter in summed))
+    column = {letter: combined[:, place] for place, letter in enumerate(summed, start=1)}
+    column |= {letter: np.full(len(combined), at) for letter, at in chosen.items()}
+    lefts, rights = (np.stack([column[letter] for letter in each], axis=1) for each in letters)
+    made = part(asked, left, lefts, asked.numbers(right, rights), weight_source=right, weight_places=rights)
+    return Parts(
+        [made],
+        how=f"sum of {len(combined):,} products of two numbers, {equation}",
+    )
+
+
 # --- means and extremes -----------------------------------------------------------------------------------------------
 
 
@@ -127,6 +149,52 @@ def total(asked: Asked) -> Parts:
     return Parts(
         [part(asked, source, places, 1 / len(places) if is_mean else 1.0)],
         how=f"{asked.operation.function} of {len(places):,} numbers",
+    )
+
+
+@explains("cumsum")
+def running_total(asked: Asked) -> Parts:
+    """The sum of all numbers up to this place."""
+    source = asked.argument(0, "input")
+    dim = asked.argument(1, "dim") % len(source.shape)
+    places = grid(*(range(at + 1) if axis == dim else [at] for axis, at in enumerate(asked.index)))
+    return Parts([part(asked, source, places, 1.0)], how=f"sum of {len(places):,} numbers")
+
+
+@explains("var", "std", "var_mean", "std_mean")
+def spread(asked: Asked) -> Parts:
+    """The mean square of the distances from the mean, or its root."""
+    source = asked.argument(0, "input")
+    places = _reduced(asked, source)
+    numbers = asked.numbers(source, places)
+    given = asked.operation.kwargs
+    correction = given.get("correction", float(asked.argument(2, "unbiased", True)))
+    mean = float(numbers.mean())
+    squares = (numbers - mean) ** 2 / (len(places) - (1 if correction is None else float(correction)))
+    variance = float(squares.sum())
+    is_root = asked.operation.function.startswith("std")
+    value = math.sqrt(variance) if is_root else variance
+    return Parts(
+        [part(asked, source, places, np.nan, products=squares)],
+        how=f"{'root of the ' if is_root else ''}sum of (x - {mean:.6g})^2 / n over {len(places):,} numbers",
+        value=value,
+        scale=value + abs(mean) * (1 if is_root else math.sqrt(variance)),
+    )
+
+
+@explains("logsumexp")
+def logarithm_of_exponentials(asked: Asked) -> Parts:
+    """log(sum of exp(x))."""
+    source = asked.argument(0, "input")
+    places = _reduced(asked, source)
+    numbers = asked.numbers(source, places)
+    highest = float(numbers.max())
+    exponentials = np.exp(numbers - highest)
+    return Parts(
+        [part(asked, source, places, np.nan, products=exponentials)],
+        how=f"{highest:.6g} + log(sum of exp(x - {highest:.6g}) over {len(places):,} numbers)",
+        value=highest + math.log(float(exponentials.sum())),
+        scale=abs(highest) + abs(math.log(float(exponentials.sum()))),
     )
 
 
@@ -241,6 +309,24 @@ def instance_norm(asked: Asked) -> Parts:
     places = grid([batch], [channel], *map(range, source.shape[2:]))
     affine = _affine(asked, asked.argument(3, "weight"), asked.argument(4, "bias"), (channel,))
     return _by_own_statistics(asked, source, places, asked.argument(7, "eps", 1e-5), *affine)
+
+
+@explains("local_response_norm")
+def local_response_norm(asked: Asked) -> Parts:
+    """A number / (k + alpha * mean of x^2)^beta over neighbouring channels, zeros beside the first and the last."""
+    source, size = asked.argument(0, "input"), asked.argument(1, "size")
+    alpha, beta, k = (
+        asked.argument(place, name, default)
+        for place, (name, default) in enumerate((("alpha", 1e-4), ("beta", 0.75), ("k", 1.0)), start=2)
+    )
+    batch, channel, *at = asked.index
+    first, end = max(0, channel - size // 2), min(source.shape[1], channel + (size - 1) // 2 + 1)
+    neighbours = asked.numbers(source, grid([batch], range(first, end), *([each] for each in at)))
+    divisor = (k + alpha * float((neighbours**2).sum()) / size) ** beta
+    return Parts(
+        [part(asked, source, one(asked.index), 1 / divisor)],
+        how=f"x / {divisor:.6g}, by the squares of channels {first} to {end - 1}",
+    )
 
 
 @explains("rms_norm")

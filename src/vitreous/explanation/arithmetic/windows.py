@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
 
 from vitreous.explanation.arithmetic.parts import (
     Asked,
@@ -16,7 +19,7 @@ from vitreous.explanation.arithmetic.parts import (
     grid,
     part,
 )
-from vitreous.trace.arguments import on_each_axis
+from vitreous.trace.arguments import on_each_axis, replaced
 from vitreous.trace.recording import Ref
 from vitreous.trace.windows import Window, arguments_of, windows_of
 
@@ -198,21 +201,23 @@ def _count(number: int, noun: str) -> str:
 # --- enlarging --------------------------------------------------------------------------------------------------------
 
 
-@explains("interpolate", "upsample", "upsample_nearest", "upsample_bilinear")
-def interpolation(asked: Asked) -> Parts:
-    """A weighted sum of the nearest numbers; the weights are those that torch itself uses, read from its gradient."""
-    import torch
-    from torch.nn import functional
-
-    from vitreous.trace.arguments import replaced
-
+@explains("interpolate", "upsample", "upsample_nearest", "upsample_bilinear", "grid_sample", "fold")
+def weighted_sum(asked: Asked) -> Parts:
+    """Of the nearest numbers, or of overlapping patches; the weights are torch's own, read from its gradient."""
     source = asked.tensors()[0]
     leaf = torch.zeros(source.shape, dtype=torch.float64, requires_grad=True)
-    args, kwargs = replaced(Ref, lambda ref: leaf, (asked.operation.args, dict(asked.operation.kwargs)))
-    enlarged = functional.interpolate(*args, **kwargs)
-    (weights,) = torch.autograd.grad(enlarged[asked.index], leaf)
+
+    def given(ref: Ref) -> Tensor:
+        return leaf if ref is source else asked.of(ref).double()
+
+    args, kwargs = replaced(Ref, given, (asked.operation.args, dict(asked.operation.kwargs)))
+    function = asked.operation.function
+    name = function if function in ("grid_sample", "fold") else "interpolate"
+    made = getattr(functional, name)(*args, **kwargs)
+    (weights,) = torch.autograd.grad(made[asked.index], leaf)
     places = np.asarray(weights.nonzero().numpy())
+    mode = f", {asked.operation.kwargs.get('mode', 'nearest')}" if name == "interpolate" else ""
     return Parts(
         [part(asked, source, places, np.asarray(weights[tuple(places.T)].numpy()))],
-        how=f"weighted sum of {_count(len(places), 'number')}, {asked.operation.kwargs.get('mode', 'nearest')}",
+        how=f"weighted sum of {_count(len(places), 'number')}{mode}",
     )
