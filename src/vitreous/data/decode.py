@@ -57,6 +57,8 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+_BITS_PER_SAMPLE = 258  # TIFF 6.0, section 8; Pillow gives 12 bits as 16 with the upper ones empty
+
 _WARNINGS_LOCK = threading.Lock()
 
 
@@ -87,8 +89,8 @@ def inspect(source: Encoded) -> ImageFacts:
 def decode(source: Encoded, least: tuple[int, int] | None = None) -> Pixels:
     """The whole picture, upright: uint8 (H, W, 3), or (H, W, 1) where the file is grey.
 
-    Transparency is laid on white, 16-bit grey is scaled to 8 bits, CMYK and LAB become RGB, an animation gives its
-    first frame.
+    Transparency is laid on white, 12- and 16-bit grey is scaled to 8 bits, CMYK and LAB become RGB, an animation gives
+    its first frame.
 
     Args:
         least: (height, width) that the caller will scale to. A JPEG is then decoded at its codec's largest reduction
@@ -198,9 +200,11 @@ def _eight_bit(image: Image.Image) -> Image.Image | Pixels:
 
 
 def _from_16_bit(image: Image.Image) -> Pixels:
-    """65535 -> 255, to the nearest level; a transparent level becomes white."""
+    """The highest level -> 255, the others to the nearest; a transparent level becomes white."""
     levels = np.array(image).astype(np.uint32)
-    pixels = ((levels + 128) // 257).astype(np.uint8)
+    is_12_bit = isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(_BITS_PER_SAMPLE) == (12,)
+    highest = 4095 if is_12_bit else 65535
+    pixels = ((levels * 255 + highest // 2) // highest).clip(max=255).astype(np.uint8)
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         pixels[levels == transparent] = 255

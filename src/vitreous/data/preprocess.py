@@ -27,7 +27,7 @@ INTERPOLATIONS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 
-_DECODE_VERSION = 1  # one more whenever decode or the geometry below gives other pixels for some file
+_DECODE_VERSION = 2  # one more whenever decode or the geometry below gives other pixels for some file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
