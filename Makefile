@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-slow test-reference check format bench figures clean
+.PHONY: demo test test-slow test-reference fuzz check format bench figures clean
 
 demo: .venv/installed
 	$(BIN)/vitreous train fashion-mini
@@ -16,6 +16,12 @@ test-slow: .venv/tested
 
 test-reference: .venv-reference/installed  # beside torchvision and timm, which the package does not need
 	.venv-reference/bin/pytest -m reference
+
+fuzz: .venv/tested  # ten minutes each; what they find is kept in the corpora, which are not committed
+	mkdir -p .fuzz/decode .fuzz/run_folder
+	cp tests/fuzz/seeds/run_folder/* .fuzz/run_folder
+	$(BIN)/python -m tests.fuzz.fuzz_decode .fuzz/decode -max_total_time=600 -max_len=6000 -artifact_prefix=.fuzz/
+	$(BIN)/python -m tests.fuzz.fuzz_run_folder .fuzz/run_folder -max_total_time=600 -artifact_prefix=.fuzz/
 
 check: .venv/tested
 	$(BIN)/ruff format --check
@@ -51,4 +57,4 @@ figures: .venv/installed  # about an hour and a half on two cores; appends to be
 	touch $@
 
 clean:
-	rm -rf .venv .venv-reference build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-reference build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .fuzz
