@@ -7,7 +7,10 @@ from vitreous.errors import RunError
 from vitreous.run import Run, SplitRow, free_run_path, list_runs, run_path
 
 MANIFEST = {"classes": ["cat", "dog"], "weights": None}
-ROWS = [SplitRow("ab" * 32, 'a, "b"\nc.png', "cat", "train"), SplitRow("cd" * 32, "d.png", "dog", "test")]
+ROWS = [
+    SplitRow("ab" * 32, 'a, "b"\nc.png', "cat", "train"),
+    SplitRow("cd" * 32, "d.png", "dog", "test", 'ward "3", bed\n2', "ab" * 32),
+]
 
 
 def make(path):
@@ -21,6 +24,13 @@ def test_a_new_run_holds_config_manifest_and_splits_before_any_step(tmp_path):
     assert run.config == Config(seed=5)
     assert list(run.splits()) == ROWS
     assert run.classes == ("cat", "dog")
+
+
+def test_splits_from_before_there_were_groups_and_pictures_are_read(tmp_path):
+    run = make(tmp_path / "one")
+    run.update_manifest(files={})
+    run.path.joinpath("splits.csv").write_text("content_hash,path,class,group,split\nab,c.png,cat,,train\n")
+    assert list(run.splits()) == [SplitRow("ab", "c.png", "cat", "train", "", "")]
 
 
 def test_a_run_is_never_written_over(tmp_path):

@@ -18,6 +18,12 @@ from vitreous.run import Run, SplitRow
 from vitreous.weights import publish_weights
 
 TEXTS = some.text(max_size=20)
+BITS = some.integers(0, 7)
+
+
+def read_all(path):
+    run = Run.open(path)
+    return run.config, list(run.splits())
 
 
 class RunFolder(RuleBasedStateMachine):
@@ -117,6 +123,19 @@ class RunFolder(RuleBasedStateMachine):
             Run.open(self.path).verified_weights()
         file.write_bytes(whole)
 
+    @precondition(lambda self: hasattr(self, "rows"))
+    @rule(name=some.sampled_from(("manifest.json", "config.toml", "splits.csv")), place=some.floats(0, 1), bit=BITS)
+    def damage_is_found_in_what_is_written_once(self, name, place, bit):
+        file = self.path / name
+        whole = file.read_bytes()
+        at = int(place * (len(whole) - 3))
+        file.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
+        is_other_space = whole[at : at + 1].isspace() and file.read_bytes()[at : at + 1].isspace()
+        if name != "manifest.json" or not is_other_space:  # which says the same in JSON
+            with pytest.raises(RunError, match=r"damaged|newer|not what was written"):
+                read_all(self.path)
+        file.write_bytes(whole)
+
     def on_disk(self):
         return {int(folder.name[-9:]) for folder in (self.path / "checkpoints").glob("step-*")}
 
@@ -125,7 +144,7 @@ class RunFolder(RuleBasedStateMachine):
         if not self.path.exists():
             return  # before it is made
         run = Run.open(self.path)
-        manifest = {key: value for key, value in run.manifest.items() if key not in ("schema", "weights")}
+        manifest = {key: value for key, value in run.manifest.items() if key not in ("schema", "weights", "files")}
         assert manifest == {key: value for key, value in self.manifest.items() if key != "weights"}
         assert list(run.splits()) == self.rows
         assert run.metrics() == json.loads(json.dumps(self.lines))

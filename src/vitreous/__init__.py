@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vitreous.models import build_network as build_network
+    from vitreous.proof.proving import prove as prove
     from vitreous.run import list_runs as list_runs
     from vitreous.workflow.checking import check as check
+    from vitreous.workflow.comparing import compare as compare
     from vitreous.workflow.explaining import explain as explain
     from vitreous.workflow.explaining import explain_number as explain_number
     from vitreous.workflow.finished import convert as convert
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "build_network": "vitreous.models",
     "check": "vitreous.workflow.checking",
+    "compare": "vitreous.workflow.comparing",
     "convert": "vitreous.workflow.finished",
     "evaluate": "vitreous.workflow.finished",
     "explain": "vitreous.workflow.explaining",
@@ -40,6 +43,7 @@ _HOMES = {
     "list_runs": "vitreous.run",
     "load_run": "vitreous.workflow.finished",
     "predict": "vitreous.workflow.finished",
+    "prove": "vitreous.proof.proving",
     "resume": "vitreous.workflow.training",
     "summary": "vitreous.workflow.networks",
     "train": "vitreous.workflow.training",

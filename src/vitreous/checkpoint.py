@@ -23,6 +23,10 @@ KEPT = 2
 _NAME = re.compile(r"step-(\d{9})")
 
 
+class NotFiniteError(MachineError):
+    """A number of the training state is infinite, or none at all."""
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """One verified training state."""
@@ -36,16 +40,17 @@ def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], prog
     """Commit a state, then delete all but the newest ``KEPT``.
 
     Raises:
-        MachineError: a tensor is not finite (nothing is written), or the disk fails (the older ones are still whole).
+        NotFiniteError: a tensor is not finite; nothing is written.
+        MachineError: the disk fails; the older ones are still whole.
     """
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise MachineError(f"{name} is no longer finite at step {step}; a smaller training.learning_rate may hold.")
+            raise NotFiniteError(f"{name} is no longer finite at step {step}.")
     target = folder / f"step-{step:09d}"
     temporary = folder / f".{target.name}.tmp"
     storage.remove_directory(temporary)
     with storage.explained(folder):
-        temporary.mkdir(parents=True)
+        storage.make_directory(temporary)
     try:
         _write(temporary, tensors, progress)
         if target.exists():  # the same step was saved before a kill; the bytes are the same

@@ -76,6 +76,17 @@ class DataConfig(_Section):
     test_fraction: float = setting(
         0.1, "share held back for the final score, where DATA has no test part", least=0, most=0.5
     )
+    near_duplicates: bool = setting(
+        True, "images that look the same stay on one side; false: only those whose content is equal do"
+    )
+    group_by: str | None = setting(
+        None, "what stays on one side: a column of the CSV file, or a pattern with one (group) in the images' names"
+    )
+    exclude: str | None = setting(
+        None, "a CSV file of images to leave out: its column path, where there is a column action those with exclude"
+    )
+    folds: int = setting(0, "cross-validation in so many parts, beside the run; 0 is off", least=0, most=100)
+    fold: int | None = setting(None, "the part of a cross-validation that this run is tested on", least=1, most=100)
     skip_broken: bool = setting(False, "leave unreadable images out instead of refusing")
 
     def __post_init__(self) -> None:
@@ -83,6 +94,10 @@ class DataConfig(_Section):
         for name, numbers in (("mean", self.mean), ("std", self.std)):
             if numbers is not None and len(numbers) not in (1, 3):
                 raise ConfigError(f"{name} = {list(numbers)} has {len(numbers)} numbers; give 1, or 3 for colour.")
+        if self.folds == 1:
+            raise ConfigError("folds = 1 leaves nothing to train on; give 2 or more, or 0 for none.")
+        if self.fold is not None and self.fold > self.folds:
+            raise ConfigError(f"fold = {self.fold} must be in 1 .. folds = {self.folds}.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

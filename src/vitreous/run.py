@@ -3,7 +3,7 @@
 runs/<name>/
   config.toml            what was asked, resolved; the same file repeats the run
   manifest.json          schema, status, versions, classes, preprocessing, architecture, SHA-256 of the weights
-  splits.csv             content hash, path, class, group, split
+  splits.csv             content hash, path, class, group, split, picture, known
   model.safetensors      the best weights by validation score
   metrics.jsonl          one line per epoch
   predictions/           one table per split that was scored
@@ -25,17 +25,27 @@ from vitreous.errors import MachineError, RunError
 
 SCHEMA = 1
 STATUSES = ("running", "interrupted", "failed", "complete")
-_SPLITS_HEADER = ("content_hash", "path", "class", "group", "split")
+_SPLITS_HEADER = ("content_hash", "path", "class", "group", "split", "picture", "known")
 
 
 @dataclass(frozen=True, slots=True)
 class SplitRow:
-    """One image of the run's data: which, what it shows, and in which part it stands."""
+    """One image of the run's data: which, what it shows, and in which part it stands.
+
+    Attributes:
+        split: "train", "val", "test"; "excluded" where the user left it out, "unused" where no part of it was wanted.
+        group: what the user keeps together, e.g. a patient; "" where nothing was asked.
+        picture: the smallest content hash among the images that show the same picture; "" where it is the only one.
+        is_known: whether the run whose weights training began with had trained on it.
+    """
 
     content_hash: str
     path: str
     label: str
     split: str
+    group: str = ""
+    picture: str = ""
+    is_known: bool = False
 
 
 def run_path(name: str, root: Path = Path("runs")) -> Path:
@@ -89,11 +99,23 @@ class Run:
         require_free(path)
         run = cls(path, {"schema": SCHEMA, "status": "running", **manifest})
         try:
-            path.mkdir(parents=True)
+            storage.make_directory(path)
             storage.write_text(path / "config.toml", config.to_toml())
-            rows = ((row.content_hash, row.path, row.label, "", row.split) for row in splits)
+            rows = (
+                (
+                    row.content_hash,
+                    row.path,
+                    row.label,
+                    row.group,
+                    row.split,
+                    row.picture,
+                    "yes" if row.is_known else "",
+                )
+                for row in splits
+            )
             storage.write_csv(path / "splits.csv", _SPLITS_HEADER, rows)
-            storage.write_json(path / "manifest.json", run.manifest)
+            files = {name: storage.sha256_file(path / name) for name in ("config.toml", "splits.csv")}
+            run.update_manifest(files=files)
         except FileExistsError:
             require_free(path)
         except (OSError, MachineError) as error:
@@ -116,22 +138,23 @@ class Run:
             raise RunError(f"{path} is not a run folder (it has no manifest.json); {way}.")
         try:
             manifest = json.loads(storage.read_text(file))
-            schema = manifest["schema"]
-            known = isinstance(schema, int) and manifest["status"] in STATUSES
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            schema, checksum = manifest["schema"], manifest.pop("checksum", None)
+            if isinstance(schema, int) and schema > SCHEMA:
+                raise RunError(
+                    f"{path} was written by a newer Vitreous (schema {schema}, this one reads {SCHEMA}); upgrade."
+                )
+            is_old = checksum is None and "files" not in manifest  # those were written without a checksum
+            if not is_old and checksum != _checksum(manifest):
+                raise ValueError("its checksum is of another text")
+            _check_manifest(manifest)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RunError(f"{file} is damaged ({error}); restore it from a copy.") from None
-        if not known:
-            raise RunError(f"{file} is damaged: schema {schema!r}, status {manifest['status']!r}.")
-        if schema > SCHEMA:
-            raise RunError(
-                f"{path} was written by a newer Vitreous (schema {schema}, this one reads {SCHEMA}); upgrade."
-            )
         return cls(path, manifest)
 
     def update_manifest(self, **changes: Any) -> None:
         """Replace keys of the manifest, atomically."""
         self.manifest = {**self.manifest, **changes}
-        storage.write_json(self.path / "manifest.json", self.manifest)
+        storage.write_json(self.path / "manifest.json", {**self.manifest, "checksum": _checksum(self.manifest)})
 
     @property
     def name(self) -> str:
@@ -147,8 +170,12 @@ class Run:
 
     @property
     def config(self) -> Config:
-        """All of what was asked, resolved."""
-        return Config.from_file(self.path / "config.toml")
+        """All of what was asked, resolved.
+
+        Raises:
+            RunError: it is not what was written when the run was made.
+        """
+        return Config.from_file(self._unchanged("config.toml"))
 
     @property
     def weights_path(self) -> Path:
@@ -183,32 +210,60 @@ class Run:
 
     def splits(self) -> Iterator[SplitRow]:
         """The rows of splits.csv."""
-        file = self.path / "splits.csv"
-        if not file.is_file():
-            raise RunError(f"{file} is missing, so it is not known which images are test images.")
+        file = self._unchanged("splits.csv")
         for row in storage.read_csv(file):
-            yield SplitRow(row["content_hash"], row["path"], row["class"], row["split"])
+            group, picture = row.get("group") or "", row.get("picture") or ""
+            is_known = row.get("known") == "yes"
+            yield SplitRow(row["content_hash"], row["path"], row["class"], row["split"], group, picture, is_known)
+
+    def _unchanged(self, name: str) -> Path:
+        """A file that is written once, with the run; the oldest runs do not tell its hash."""
+        file = self.path / name
+        if not file.is_file():
+            raise RunError(f"{file} is missing; restore it from a copy.")
+        wanted = (self.manifest.get("files") or {}).get(name)
+        if wanted is not None and storage.sha256_file(file) != wanted:
+            raise RunError(f"{file} is not what was written when the run was made; restore it from a copy.")
+        return file
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Add one epoch's figures to metrics.jsonl."""
         storage.append_line(self.path / "metrics.jsonl", json.dumps(line))
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The figures of every epoch so far; a line torn by a power cut is left out."""
+        """The figures of every epoch so far; a line torn by a power cut, and what follows it, is left out."""
         file = self.path / "metrics.jsonl"
-        lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-        figures = []
-        for line in lines:
+        figures: list[dict[str, Any]] = []
+        for line in file.read_bytes().splitlines() if file.is_file() else ():
             try:
-                figures.append(json.loads(line))
-            except ValueError:
+                figure = json.loads(line)
+                if not isinstance(figure["epoch"], int):
+                    break
+            except (ValueError, KeyError, TypeError, RecursionError):
                 break
+            figures.append(figure)
         return figures
 
     def rewind_metrics(self, last_epoch: int) -> None:
         """Keep the lines up to ``last_epoch``: what was after the checkpoint is done again."""
         kept = [line for line in self.metrics() if line["epoch"] <= last_epoch]
         storage.write_atomic(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept).encode())
+
+
+def _checksum(manifest: Mapping[str, Any]) -> str:
+    """Of what it says, however it is laid out; read back first, since JSON makes texts of all keys."""
+    return storage.sha256_bytes(json.dumps(json.loads(json.dumps(manifest)), sort_keys=True).encode())
+
+
+def _check_manifest(manifest: Mapping[str, Any]) -> None:
+    schema, status, classes = manifest["schema"], manifest["status"], manifest["classes"]
+    weights = manifest.get("weights")
+    if not isinstance(schema, int) or status not in STATUSES:
+        raise ValueError(f"schema {schema!r}, status {status!r}")
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise ValueError("its classes are no list of names")
+    if weights and not isinstance(weights["sha256"], str):
+        raise ValueError("its weights have no SHA-256")
 
 
 def require_space(path: Path, num_bytes: int) -> None:

@@ -95,6 +95,18 @@ def append_line(path: Path, line: str) -> None:
         os.fsync(file.fileno())
 
 
+def make_directory(path: Path) -> None:
+    """Make a directory, and those above it; their names survive a power cut too.
+
+    Raises:
+        OSError: it exists, or cannot be made.
+    """
+    if not path.parent.exists():
+        make_directory(path.parent)
+    path.mkdir()
+    sync_directory(path.parent)
+
+
 def replace_directory(temporary: Path, target: Path) -> None:
     """Sync every file of ``temporary``, then give the directory its final name ``target``, which must not exist.
 

@@ -9,7 +9,7 @@ from vitreous.cli import app, run_command
 
 COMMANDS = (
     *("train", "resume", "evaluate", "predict", "explain", "report", "check", "summary", "models", "export", "runs"),
-    *("convert", "cache"),
+    *("convert", "cache", "compare", "prove"),
 )
 
 

@@ -32,7 +32,8 @@ def test_images_and_labels(tmp_path):
 
 def test_grey_images_names_and_parts(tmp_path):
     split = np.array(["train", "train", "train", "test", "Validation", "test"])
-    source = open_source(npz(tmp_path, images=GREY, labels=LABELS, classes=["z", "a", "m"], split=split))
+    file = npz(tmp_path, images=GREY, labels=LABELS, classes=["z", "a", "m"], split=split)
+    source = open_source(file, for_training=False)
     assert source.classes == ("z", "a", "m")
     assert source.splits.tolist() == ["train"] * 3 + ["test", "val", "test"]
     assert source.images.facts(0).is_grey

@@ -1,5 +1,6 @@
 import gzip
 import hashlib
+import http.client
 import io
 import runpy
 import tarfile
@@ -163,6 +164,8 @@ def test_cifar10_is_read_from_its_archive_or_from_loose_files(nowhere, monkeypat
             info = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
             info.size = records.nbytes
             archive.addfile(info, io.BytesIO(records.tobytes()))
+    digest = hashlib.sha256((folder / "cifar-10-binary.tar.gz").read_bytes()).hexdigest()
+    monkeypatch.setitem(builtin._PUBLISHED["cifar10"].sha256, "cifar-10-binary.tar.gz", digest)
     if not packed:
         (folder / "cifar-10-binary.tar.gz").unlink()
         for name, records in cifar_batches().items():
@@ -173,6 +176,59 @@ def test_cifar10_is_read_from_its_archive_or_from_loose_files(nowhere, monkeypat
     record = cifar_batches()["test_batch.bin"][5]
     assert source.images.array[105, 1, 2].tolist() == [record[1 + plane * 1024 + 34] for plane in range(3)]
     assert not list(nowhere.rglob("outside.bin"))
+
+
+def forged(**claims):
+    """A small archive of gzipped tar with one member that claims to be something else."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as archive:
+        info = tarfile.TarInfo("cifar-10-batches-bin/test_batch.bin")
+        for name, value in claims.items():
+            setattr(info, name, value)
+        archive.addfile(info)  # its bytes are missing
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"size": 1 << 40},
+        {"type": tarfile.SYMTYPE, "linkname": "test_batch.bin"},
+        {"type": tarfile.LNKTYPE, "linkname": "cifar-10-batches-bin/test_batch.bin"},
+        {"type": tarfile.XHDTYPE, "size": 1 << 40},
+        {"type": tarfile.GNUTYPE_LONGNAME, "size": 1 << 40},
+        {"name": "/etc/test_batch.bin"},
+    ],
+)
+def test_a_forged_cifar10_archive_is_not_even_opened(nowhere, monkeypatch, claims):
+    (nowhere / "data" / "cifar10").mkdir(parents=True)
+    (nowhere / "data" / "cifar10" / "cifar-10-binary.tar.gz").write_bytes(forged(**claims))
+    monkeypatch.setattr(builtin.tarfile, "open", lambda *_, **__: pytest.fail("it was opened"))
+    with pytest.raises(DataError, match=r"cifar-10-binary.*SHA-256 differs"):
+        open_source("cifar10")
+
+
+def test_a_loose_cifar10_batch_that_is_too_long_is_not_read_to_its_end(nowhere, monkeypatch):
+    monkeypatch.setattr(builtin, "_CIFAR10_BATCH", 20)
+    folder = nowhere / "data" / "cifar10"
+    folder.mkdir(parents=True)
+    for name in cifar_batches():
+        with (folder / name).open("wb") as file:
+            file.truncate(1 << 40)  # holes: it takes no room on the disk
+    with pytest.raises(DataError, match="are wanted"):
+        open_source("cifar10")
+
+
+@pytest.mark.parametrize(
+    "error", [http.client.IncompleteRead(b"x"), http.client.BadStatusLine("?"), TimeoutError("slow")]
+)
+def test_a_server_that_answers_nonsense_is_told(nowhere, monkeypatch, error):
+    def answers(address, timeout):
+        raise error
+
+    monkeypatch.setattr("urllib.request.urlopen", answers)
+    with pytest.raises(DataError, match="mnist is not on this machine and could not be fetched"):
+        open_source("mnist")
 
 
 def test_a_cut_cifar10_archive_is_refused(nowhere):

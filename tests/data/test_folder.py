@@ -136,8 +136,8 @@ def one_class_twice(root):
         (empty, ["no class folders"]),
         (only_files, ["no class folders"]),
         (one_class, ["one class only", "cat"]),
-        (empty_class, ["hollow", "empty class folder"]),
-        (empty_class_in_val, ["val/dog", "empty class folder"]),
+        (empty_class, ["no image of hollow", "take the class away"]),
+        (empty_class_in_val, ["val has no image of dog"]),
         (stranger_in_val, ["train has no image of stranger"]),
         (no_train, ["no train part", "test, val"]),
         (parts_without_classes, ["no class folders in", "test, train"]),
@@ -219,12 +219,54 @@ def test_link_loops_count_each_real_file_once(tmp_path):
     assert any("cat/dogs" in remark and "dog/a cat.png" in remark for remark in source.remarks)
 
 
-def test_links_between_parts_are_not_followed(tmp_path):
+def test_links_between_parts_are_seen_and_links_to_a_whole_part_are_not_followed(tmp_path):
     for part in ("train", "test"):
-        write_classes(tmp_path / part, {"cat": 2, "dog": 2}, start=len(part))
-    (tmp_path / "train" / "cat" / "more").symlink_to(tmp_path / "test" / "cat")
+        write_classes(tmp_path / part, {"cat": 2, "dog": 2}, start=10 * len(part))
     (tmp_path / "train" / "cat" / "all").symlink_to(tmp_path / "test")
     assert len(open_source(tmp_path).images) == 8
+    (tmp_path / "train" / "cat" / "more").symlink_to(tmp_path / "test" / "cat")
+    (tmp_path / "test" / "dog" / "one.png").symlink_to(tmp_path / "train" / "cat" / "000.png")
+    source = open_source(tmp_path, for_training=False)
+    assert [sorted(pair) for pair in source.files_in_two_parts()] == [
+        ["test/cat/000.png", "train/cat/more/000.png"],
+        ["test/cat/001.png", "train/cat/more/001.png"],
+        ["test/dog/one.png", "train/cat/000.png"],
+    ]
+    with pytest.raises(DataError, match="3 files stand in two parts"):
+        open_source(tmp_path)
+
+
+@pytest.mark.parametrize("link", [os.link, os.symlink])
+def test_one_file_in_two_parts_is_refused_by_its_two_names(tmp_path, link):
+    for part in ("train", "val"):
+        write_classes(tmp_path / part, {"cat": 2, "dog": 2}, start=10 * len(part))
+    link(tmp_path / "train/cat/001.png", tmp_path / "val/cat/again.png")
+    with pytest.raises(DataError, match=r"1 files .*train/cat/001.png = val/cat/again.png"):
+        open_source(tmp_path)
+
+
+def test_a_class_folder_linked_into_another_part_is_refused(tmp_path):
+    write_classes(tmp_path / "train", {"cat": 2, "dog": 2})
+    write_classes(tmp_path / "test", {"cat": 2}, start=50)
+    (tmp_path / "test" / "dog").symlink_to(tmp_path / "train" / "dog")
+    with pytest.raises(DataError, match="2 files stand in two parts"):
+        open_source(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("classes", "words"),
+    [
+        ({"train": "cat dog cow", "test": "cat dog"}, "test has no image of cow, but train has"),
+        ({"train": "cat dog cow", "val": "cat cow", "test": "cat dog cow"}, "val has no image of dog, but train has"),
+        ({"train": "cat dog", "test": "cat dog cow"}, "train has no image of cow, but val or test has"),
+    ],
+)
+def test_class_sets_that_differ_between_parts_are_refused(tmp_path, classes, words):
+    for number, (part, names) in enumerate(classes.items()):
+        write_classes(tmp_path / part, dict.fromkeys(names.split(), 2), start=20 * number)
+    with pytest.raises(DataError, match=words):
+        open_source(tmp_path)
+    assert len(open_source(tmp_path, for_training=False).classes) == 2 + ("cow" in str(classes))
 
 
 def test_links_to_elsewhere_are_followed(tmp_path):

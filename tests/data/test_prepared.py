@@ -1,13 +1,28 @@
 import dataclasses
+import hashlib
 import shutil
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.data.test_cache import Heard
 from tests.images import broken_files, encode, picture, write_classes
-from vitreous.data.images import BrokenImage
-from vitreous.data.prepared import hash_contents, measure_channels, prepare, prepare_as, scan
+from vitreous.data.exclusion import leave_out
+from vitreous.data.grouping import group_images
+from vitreous.data.images import ArrayImages, BrokenImage
+from vitreous.data.prepared import (
+    ImageSet,
+    fold_of,
+    hash_contents,
+    measure_channels,
+    number_equal,
+    number_folds,
+    prepare,
+    prepare_as,
+    scan,
+)
 from vitreous.data.preprocess import Preprocess, suggest_preprocess
 from vitreous.data.source import open_source
 from vitreous.errors import DataError
@@ -139,17 +154,158 @@ def test_scan_tells_facts_and_reasons(tmp_path):
     assert facts[2] == BrokenImage(2, "dog/text.jpg", "is not a JPEG, PNG, WebP, BMP, GIF or TIFF image")
 
 
-def test_given_parts_are_kept_and_their_gaps_are_said(tmp_path):
+def test_given_parts_are_kept_and_leaks_are_said(tmp_path):
     write_classes(tmp_path / "train", {"cat": 20, "dog": 20})
-    write_classes(tmp_path / "test", {"cat": 5}, start=100)
+    write_classes(tmp_path / "test", {"cat": 5, "dog": 4}, start=100)
     shutil.copy(tmp_path / "train/cat/000.png", tmp_path / "test/cat/copy.png")
     images = prepared(tmp_path)
     counts = images.counts()
-    assert counts["test"] == {"cat": 6, "dog": 0}
+    assert counts["test"] == {"cat": 6, "dog": 4}
     assert {name: counts["train"][name] + counts["val"][name] for name in ("cat", "dog")} == {"cat": 20, "dog": 20}
+    assert [images.names[i] for i in np.flatnonzero(images.leaked)] == ["test/cat/copy.png"]
     said = " | ".join(images.remarks)
-    assert "test has no image of dog" in said
-    assert "1 images of test are also in" in said
+    assert "1 images of test are also in train or val" in said
+
+
+PARTS_OR_NONE = st.sampled_from(["train", "val", "test", "unused"])
+
+
+def image_set(hashes, splits, groups, pictures=None, labels=None, **more):
+    """Images of one pixel each, whose parts, groups and pictures are as given."""
+    num = len(hashes)
+    array = np.arange(num).astype(np.uint8).reshape(num, 1, 1)
+    return ImageSet(
+        origin="drawn",
+        kind="npz",
+        classes=("cat", "dog"),
+        labels=np.arange(num) % 2 if labels is None else labels,
+        splits=np.array(splits),
+        names=tuple(map(str, range(num))),
+        hashes=tuple(hashes),
+        duplicate_of=number_equal(hashes) if pictures is None else np.array(pictures),
+        groups=tuple(groups),
+        given=None,
+        pixels=array[..., None],
+        preprocess=Preprocess(height=1, width=1, channels=1, fit="pad"),
+        images=ArrayImages(array, tuple(map(str, range(num)))),
+        broken=(),
+        remarks=(),
+        **more,
+    )
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.sampled_from(["", "ann", "bob"]), PARTS_OR_NONE), min_size=1, max_size=30)
+)
+def test_leaked_is_what_was_seen_before_it_is_scored(drawn):
+    """One pair after another, as a reader would look."""
+    images = image_set(*zip(*[(str(content), part, group) for content, group, part in drawn], strict=True))
+    seen_before = {"val": {"train"}, "test": {"train", "val"}}
+    for i, (content, group, part) in enumerate(drawn):
+        others = [each for each in drawn if each[2] in seen_before.get(part, ())]
+        assert images.leaked[i] == any(content == c or (group and group == g) for c, g, _ in others)
+
+
+def test_what_the_network_had_seen_before_leaks():
+    parts = ["test", "test", "val", "train", "test"]
+    images = image_set(list("abcde"), parts, [""] * 5, pictures=[0, 1, 2, 3, 3], known=frozenset("acd"))
+    assert images.leaked.tolist() == [True, False, True, False, True]
+
+
+def contents(num):
+    return [hashlib.sha256(str(number).encode()).hexdigest() for number in range(num)]
+
+
+@given(st.integers(0, 120), st.integers(0, 30))
+def test_val_is_divided_into_two_halves_or_not_at_all(num_val, num_leaked):
+    num_leaked = min(num_leaked, num_val)
+    hashes = contents(num_val) + contents(num_leaked)
+    images = image_set(hashes, ["val"] * num_val + ["train"] * num_leaked, [""] * len(hashes))
+    assert np.array_equal(np.union1d(images.selecting, images.calibrating), images.indices("val"))
+    assert not set(images.selecting) & set(images.calibrating)
+    assert len(images.calibrating) == 0 or min(len(images.calibrating), len(images.selecting)) >= 19
+    assert not images.leaked[images.calibrating].any()
+    if num_val >= 100 and not num_leaked:
+        assert len(images.calibrating) > 0
+
+
+def test_which_half_an_image_is_in_depends_on_its_content_or_group_alone():
+    hashes = contents(300)
+    first = image_set(hashes, ["val"] * 200 + ["train"] * 100, [""] * 300)
+    other = image_set(hashes[::-1], ["val"] * 250 + ["train"] * 50, [""] * 300)
+    halves = [{images.hashes[i] for i in images.calibrating} for images in (first, other)]
+    in_both = {first.hashes[i] for i in first.indices("val")} & {other.hashes[i] for i in other.indices("val")}
+    assert halves[0] & in_both == halves[1] & in_both
+    grouped = image_set(hashes, ["val"] * 300, [f"patient {i % 30}" for i in range(300)])
+    assert len({grouped.groups[i] for i in grouped.calibrating} & {grouped.groups[i] for i in grouped.selecting}) == 0
+    assert len(grouped.calibrating) >= 19
+
+
+def test_copies_and_groups_stand_on_one_side_of_our_parts(tmp_path):
+    write_classes(tmp_path, {"cat": 30, "dog": 30})
+    for number in range(0, 30, 3):
+        shutil.copy(tmp_path / f"cat/{number:03d}.png", tmp_path / f"dog/copy of {number:03d}.png")
+    source = group_images(open_source(tmp_path), r"(\d)\.png")
+    images = prepare(source, preprocess=FIELD, **FRACTIONS)
+    assert len(set(zip(images.groups, images.splits, strict=True))) == 10
+    assert not images.leaked.any()
+    assert set(images.splits) == {"train", "val", "test"}
+
+
+def test_every_image_is_tested_in_one_fold_that_trained_on_no_copy_or_group_of_it(tmp_path):
+    write_classes(tmp_path, {"cat": 30, "dog": 24})
+    images = prepare(group_images(open_source(tmp_path), r"(\d)\.png"), preprocess=FIELD, **FRACTIONS)
+    folds = number_folds(images, 4, seed=0)
+    tested = []
+    for number in range(1, 5):
+        fold = fold_of(images, folds, number, val_fraction=0.1, seed=0)
+        assert set(fold.splits) == {"train", "val", "test"}
+        assert not fold.leaked.any()
+        assert np.array_equal(fold.indices("test"), np.flatnonzero(folds == number))
+        train = fold.pixels[fold.indices("train")] / 255.0
+        assert np.allclose(fold.preprocess.mean, train.mean(axis=(0, 1, 2)))
+        tested += fold.indices("test").tolist()
+    assert sorted(tested) == list(range(54))
+
+
+def test_a_given_test_part_stays_out_of_the_folds(tmp_path):
+    for number, part in enumerate(("train", "val", "test")):
+        write_classes(tmp_path / part, {"cat": 9, "dog": 9}, start=50 * number)
+    images = prepared(tmp_path)
+    folds = number_folds(images, 3, seed=0)
+    assert np.array_equal(folds == 0, images.splits == "test")
+    fold = fold_of(images, folds, 2, val_fraction=0.1, seed=0)
+    assert np.array_equal(fold.splits == "unused", images.splits == "test")
+    assert fold.counts().keys() == {"train", "val", "test"}
+
+
+@pytest.mark.parametrize(
+    ("counts", "num_folds", "words"),
+    [
+        ({"cat": 1, "dog": 9}, 3, "all images of cat are one picture or one group"),
+        ({"cat": 2, "dog": 2}, 2, "fold 1 would leave no image to choose"),
+        ({"cat": 2, "dog": 2}, 5, "ask for fewer"),
+        ({"cat": 3, "dog": 3}, 5, "the largest has 3"),
+    ],
+)
+def test_folds_that_cannot_be_are_refused(tmp_path, counts, num_folds, words):
+    images = prepared(write_classes(tmp_path, counts))
+
+    def first_fold():
+        return fold_of(images, number_folds(images, num_folds, seed=0), 1, val_fraction=0.1, seed=0)
+
+    with pytest.raises(DataError, match=words):
+        first_fold()
+
+
+def test_what_the_user_leaves_out_is_never_decoded(tmp_path):
+    write_classes(tmp_path, {"cat": 12, "dog": 12})
+    (tmp_path / "cat" / "bad.png").write_bytes(b"not an image")
+    images = prepare(leave_out(open_source(tmp_path), {"cat/bad.png"}), preprocess=FIELD, **FRACTIONS)
+    assert (len(images), images.broken) == (24, ())
+    (left_out,) = images.excluded
+    assert (left_out.name, left_out.label) == ("cat/bad.png", "cat")
+    assert left_out.content_hash == sha256_file(tmp_path / "cat/bad.png")
 
 
 def test_train_and_val_without_test(tmp_path):
@@ -187,7 +343,8 @@ def test_the_walk_from_a_built_in_name(monkeypatch):
     images = prepare(source, preprocess=preprocess, progress=heard, **FRACTIONS)
     assert images.pixels.shape == (4000, 32, 32, 1)
     assert np.array_equal(images.pixels[9, 2:30, 2:30], source.images.array[9])
-    assert heard.bars == ["reading", "decoding"]
+    assert heard.bars[:2] == ["reading", "decoding"]
+    assert not images.leaked.any()
     assert dataclasses.replace(images).fingerprint == images.fingerprint
 
 

@@ -199,7 +199,7 @@ def test_contracts_from_before_there_were_crop_fractions_hold():
     del values["crop_fraction"]
     old = Preprocess.from_dict(values)
     assert old == contract()
-    assert old.pixel_key() == "366de2c0009bd364c3c7c337a9969ae866aafa429d34f07be79c0b778d5a93de"
+    assert old.pixel_key() == "1aa5979844de345cc6505d28a2c44fc7dfadfe6b2572885efe7123836c4b41d0"
     assert contract(crop_fraction=1) == old
 
 

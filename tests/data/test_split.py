@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from vitreous.data.split import assign_splits, split_fraction
+from vitreous.data.split import assign_folds, assign_splits, calibrates, join_images, split_fraction
+from vitreous.errors import DataError
 
 
 def hashes(num, start=0):
@@ -112,3 +115,91 @@ def test_val_is_cut_from_train_by_the_same_threshold():
     parts = split(hashes(220), [0] * 220, given, val=0.2)
     below = np.array([split_fraction(content, 0) < 0.2 for content in hashes(200)])
     assert np.array_equal(parts[:200] == "val", below)
+
+
+GROUPS = st.sampled_from(["", "", "ann", "bob", "cy", "dee"])
+PICTURES_AND_GROUPS = st.lists(st.tuples(st.integers(0, 12), GROUPS), min_size=1, max_size=40)
+
+
+@given(PICTURES_AND_GROUPS)
+def test_images_are_joined_as_a_graph_of_pictures_and_groups_says(drawn):
+    pictures, groups = np.array([picture for picture, _ in drawn]), [group for _, group in drawn]
+    links = [
+        (i, j)
+        for i in range(len(drawn))
+        for j in range(len(drawn))
+        if pictures[i] == pictures[j] or (groups[i] and groups[i] == groups[j])
+    ]
+    graph = coo_array((np.ones(len(links)), np.transpose(links)), shape=(len(drawn), len(drawn)))
+    component = connected_components(graph, directed=False)[1]
+    keys = join_images(hashes(len(drawn)), pictures, groups)
+    assert len(set(keys)) == len(set(component.tolist())) == len(set(zip(keys, component.tolist(), strict=True)))
+
+
+@given(PICTURES_AND_GROUPS, st.randoms())
+def test_the_key_of_an_image_does_not_depend_on_the_order(drawn, random):
+    contents = hashes(len(drawn))
+    order = random.sample(range(len(drawn)), len(drawn))
+    keys = join_images(contents, np.array([picture for picture, _ in drawn]), [group for _, group in drawn])
+    shuffled = join_images(
+        [contents[i] for i in order], np.array([drawn[i][0] for i in order]), [drawn[i][1] for i in order]
+    )
+    assert shuffled == tuple(keys[i] for i in order)
+
+
+def test_an_image_alone_keeps_its_content_as_key_so_splits_made_before_stay():
+    assert join_images(hashes(5), np.arange(5), [""] * 5) == tuple(hashes(5))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_further_images_of_a_patient_move_none(seed):
+    groups = [f"patient {i % 20}" for i in range(400)]
+    labels = np.arange(400) % 2
+    few, all_of_them = (
+        split(join_images(hashes(num), np.arange(num), groups[:num]), labels[:num], seed=seed) for num in (100, 400)
+    )
+    assert np.array_equal(few, all_of_them[:100])
+    assert all(len(set(all_of_them[i::20])) == 1 for i in range(20))
+
+
+@given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 3)), min_size=1, max_size=60), st.integers(0, 9))
+def test_equal_keys_stand_on_one_side_and_every_class_trains(drawn, seed):
+    _, labels = np.unique([label for _, label in drawn], return_inverse=True)
+    keys = [f"group {number}" for number, _ in drawn]
+    parts = split(keys, labels, val=0.3, test=0.3, seed=seed)
+    assert len(set(zip(keys, parts, strict=True))) == len(set(keys))
+    assert set(labels[parts == "train"]) == set(labels)
+
+
+def test_half_of_all_keys_calibrate_whatever_part_a_seed_gives_them():
+    keys = hashes(4000)
+    share = np.mean([calibrates(key) for key in keys])
+    assert abs(share - 0.5) < 4 * np.sqrt(0.25 / 4000)
+    in_val = [key for key in keys if 0.1 <= split_fraction(key, 0) < 0.2]
+    share = np.mean([calibrates(key) for key in in_val])
+    assert abs(share - 0.5) < 4 * np.sqrt(0.25 / len(in_val))
+
+
+@given(st.integers(2, 7), st.integers(0, 3))
+@settings(max_examples=20)
+def test_folds_of_single_images_are_equal_in_size_and_classes(num_folds, seed):
+    labels = np.repeat([0, 1, 2], [40, 23, 9])
+    folds = assign_folds(hashes(72), labels, num_folds, seed)
+    assert set(folds.tolist()) == set(range(1, num_folds + 1))
+    for label in range(3):
+        counts = np.bincount(folds[labels == label], minlength=num_folds + 1)[1:]
+        assert counts.max() - counts.min() <= 1
+    order = np.random.default_rng(seed).permutation(72)
+    assert np.array_equal(assign_folds([hashes(72)[i] for i in order], labels[order], num_folds, seed), folds[order])
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 2)), min_size=12, max_size=60), st.integers(2, 3))
+def test_a_key_is_tested_in_one_fold(drawn, num_folds):
+    keys, labels = [f"group {number}" for number, _ in drawn], np.array([label for _, label in drawn])
+    if len(set(keys)) < num_folds or np.bincount(labels).max() < num_folds:
+        with pytest.raises(DataError, match="ask for fewer"):
+            assign_folds(keys, labels, num_folds, 0)
+        return
+    folds = assign_folds(keys, labels, num_folds, 0)
+    assert len(set(zip(keys, folds.tolist(), strict=True))) == len(set(keys))
+    assert folds.min() >= 1

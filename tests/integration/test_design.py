@@ -8,6 +8,7 @@ import time
 import pytest
 
 from vitreous.cli import run_command
+from vitreous.training.recipe import default_pattern
 
 
 def answer(capsys, *arguments):
@@ -93,7 +94,7 @@ def test_check_finds_a_stem_for_photographs_and_exits_1(capsys):
 
 
 def test_check_of_what_train_would_choose_is_good(capsys):
-    status, out, _ = answer(capsys, "check", "fashion-mini")
+    status, out, _ = answer(capsys, "check", "fashion-mini", "--model", default_pattern((28, 28)))
     assert status == 0
     assert "0 to mend" in out or "nothing to mend" in out
     assert "one epoch takes about" in out

@@ -2,12 +2,19 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import vitreous
+from tests.conftest import make_photos
+from vitreous.progress import SILENT
+from vitreous.run import Run
+from vitreous.workflow.calibrating import mend_calibration
 
 
 @pytest.fixture
@@ -49,6 +56,97 @@ def test_a_broken_file_is_one_error_row_and_the_others_are_answered(cli, run, ph
     status, out, _ = cli("predict", run.path, *paths, "--csv")
     assert status == 1
     assert [bool(row["error"]) for row in csv.DictReader(io.StringIO(out))] == [False, True, True, False]
+
+
+def test_what_too_small_a_run_cannot_promise_is_refused_before_anything_is_printed(cli, run, photos):
+    for form in ((), ("--json",), ("--csv",)):
+        status, out, err = cli("predict", run.path, photos / "dark" / "0.jpg", "--coverage", "0.9", *form)
+        assert (status, out) == (2, "")
+        assert "more validation images" in err
+    prediction = vitreous.load_run(run.path).predict(photos / "dark" / "0.jpg")
+    assert (prediction.candidates, prediction.is_familiar) == ((), None)
+    status, out, err = cli("evaluate", run.path, "--coverage", "0.9")
+    assert (status, out) == (2, "")
+
+
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory):
+    """A run with calibration images, and its photographs."""
+    folder = tmp_path_factory.mktemp("calibrated")
+    photos = make_photos(folder / "photos", num_per_class=80)
+    asked = {"model": "conv8s2 conv8s2 gap fc", "epochs": 4, "engine.precision": "fp32", "data.val_fraction": 0.5}
+    return vitreous.train(photos, run=folder / "run", **asked), photos
+
+
+def test_candidates_and_familiarity_in_every_form(cli, calibrated, tmp_path):
+    run, photos = calibrated
+    stripes = np.zeros((30, 30, 3), np.uint8)
+    stripes[::2, :, 0] = stripes[:, ::2, 1] = 255
+    Image.fromarray(stripes).save(tmp_path / "stripes.png")
+    paths = [photos / "dark" / "0.jpg", photos / "bright" / "1.jpg", tmp_path / "stripes.png"]
+    status, out, _ = cli("predict", run.path, *paths, "--coverage", "0.9", "--json")
+    rows = json.loads(out)["predictions"]
+    assert status == 0
+    for row in rows:
+        assert row["candidates"][0] == row["label"]
+        assert 0 < row["familiarity"] <= 1
+        assert row["is_familiar"] is (row["familiarity"] > 0.05)
+    assert not rows[2]["is_familiar"]
+    _, out, err = cli("predict", run.path, *paths, "--coverage", "0.9")
+    assert "unfamiliar (nearest" in out
+    assert "candidates" in out
+    assert "1 of 3 images" in err
+    _, out, _ = cli("predict", run.path, *paths, "--coverage", "0.9", "--csv")
+    table = list(csv.DictReader(io.StringIO(out)))
+    assert [json.loads(row["candidates"]) for row in table] == [row["candidates"] for row in rows]
+    assert [float(row["familiarity"]) for row in table] == [row["familiarity"] for row in rows]
+    _, out, _ = cli("predict", run.path, *paths, "--json")
+    assert all("candidates" not in row for row in json.loads(out)["predictions"])
+
+
+def test_a_run_from_before_calibration_still_predicts_and_is_scored(cli, calibrated, tmp_path):
+    run, photos = calibrated
+    shutil.copytree(run.path, tmp_path / "old")
+    old = Run.open(tmp_path / "old")
+    old.manifest.pop("calibration")
+    old.update_manifest()
+    for name in ("calibration.json", "familiarity.safetensors"):
+        (old.path / name).unlink()
+    status, out, _ = cli("predict", old.path, photos / "dark" / "0.jpg", "--json")
+    (row,) = json.loads(out)["predictions"]
+    assert status == 0
+    assert set(row) == {"path", "label", "confidence", "probabilities"}
+    status, out, _ = cli("evaluate", old.path, "--json")
+    scores = json.loads(out)
+    assert (status, scores["temperature"]) == (0, 1.0)
+    assert "coverage" not in scores
+    assert scores["accuracy"] == json.loads(cli("evaluate", run.path, "--json")[1])["accuracy"]
+
+
+def test_coverage_is_held_against_new_images_only(cli, calibrated):
+    run, _ = calibrated
+    scores = vitreous.evaluate(run.path, coverage=0.8)
+    assert scores["coverage"]["asked"] == 0.8
+    assert set(scores["coverage"]["per_class"]) == set(run.classes)
+    assert "coverage" not in vitreous.evaluate(run.path, split="val")
+    status, _, err = cli("evaluate", run.path, "--split", "val", "--coverage", "0.8")
+    assert status == 2
+    assert "--split test" in err
+    status, out, _ = cli("evaluate", run.path)
+    assert status == 0
+    assert "sets for a coverage of 90.0%" in out
+
+
+def test_a_damaged_calibration_is_not_used(cli, calibrated, tmp_path):
+    run, photos = calibrated
+    shutil.copytree(run.path, tmp_path / "damaged")
+    file = tmp_path / "damaged" / "calibration.json"
+    file.write_text(file.read_text().replace("0.", "1.", 1))
+    status, out, err = cli("predict", tmp_path / "damaged", photos / "dark" / "0.jpg")
+    assert (status, out) == (2, "")
+    assert "calibration" in err
+    mend_calibration(Run.open(tmp_path / "damaged"), SILENT)
+    assert file.read_bytes() == (run.path / "calibration.json").read_bytes()
 
 
 def test_stdin_as_an_image_and_as_a_list(run, photos, tmp_path):

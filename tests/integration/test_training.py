@@ -16,6 +16,7 @@ import vitreous
 from vitreous import checkpoint, storage
 from vitreous.config import Config
 from vitreous.errors import Interrupted, MachineError, RunError
+from vitreous.evaluation.scores import log_loss
 from vitreous.run import Run
 
 TINY = {
@@ -51,7 +52,7 @@ def test_the_run_folder_holds_all_that_is_promised(finished):
     present = {path.name for path in finished.path.iterdir() if not path.name.startswith(".")}
     assert present == {
         *("config.toml", "manifest.json", "splits.csv", "model.safetensors", "metrics.jsonl", "report.html"),
-        *("predictions", "golden", "checkpoints"),
+        *("predictions", "golden", "checkpoints", "calibration.json"),
     }
     reopened = Run.open(finished.path)
     assert reopened.manifest == finished.manifest
@@ -61,7 +62,7 @@ def test_the_run_folder_holds_all_that_is_promised(finished):
     assert all(min(part.values()) > 0 for part in counts.values())
 
 
-def test_evaluate_gives_exactly_what_training_printed(finished):
+def test_evaluate_gives_exactly_what_training_printed(finished, photos):
     for split in ("val", "test"):
         scores = vitreous.evaluate(finished.path, split=split)
         stored = finished.manifest["scores"][split]
@@ -69,7 +70,9 @@ def test_evaluate_gives_exactly_what_training_printed(finished):
     best = finished.manifest["weights"]
     line = finished.metrics()[best["epoch"] - 1]
     assert vitreous.evaluate(finished.path, split="val")["accuracy"]["value"] == line["val_accuracy"]
-    assert vitreous.evaluate(finished.path, split="val")["log_loss"] == line["val_loss"]
+    predictor, rows = vitreous.load_run(finished.path), [row for row in finished.splits() if row.split == "val"]
+    logits = predictor.logits(np.stack([predictor.preprocess.pixels(photos / row.path) for row in rows]))
+    assert log_loss(logits, np.array([finished.classes.index(row.label) for row in rows])) == line["val_loss"]
 
 
 def test_the_best_epoch_is_kept(finished):

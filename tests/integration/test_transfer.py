@@ -74,7 +74,7 @@ def test_a_frozen_backbone_stays_to_the_bit_and_its_head_is_fitted(pretrained, p
     (line,) = run.metrics()
     assert line["epoch"] == line["step"] == run.manifest["weights"]["epoch"] == 0
     scores = vitreous.evaluate(run.path, split="val")
-    assert (scores["accuracy"]["value"], scores["log_loss"]) == (line["val_accuracy"], line["val_loss"])
+    assert scores["accuracy"]["value"] == line["val_accuracy"]  # its log-loss is of calibrated confidence
 
 
 def test_a_frozen_layer_stays_with_all_that_is_before_it(pretrained, photos, tmp_path):

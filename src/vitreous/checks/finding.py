@@ -8,18 +8,34 @@ Severity = Literal["mend", "consider", "note"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was seen, where, by which arithmetic, and what to do about it."""
+    """What was seen, where, by which arithmetic, and what to do about it.
+
+    ``files`` are all the images it speaks of, by the names that the user gave them, the most telling first, and
+    ``count`` how many; ``exclude`` are those of them that training should leave out for the finding to be gone.
+    """
 
     code: str  # for machines: kebab-case, never changes its meaning
     severity: Severity  # mend: something is lost for nothing; consider: it costs; note: good to know
-    where: str  # a layer, or "the network"
+    where: str  # a layer, "the network", "the files" ...
     seen: str
     arithmetic: str
     edit: str
+    files: tuple[str, ...] = ()
+    count: int | None = None
+    exclude: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As one object of ``vitreous check --json``."""
         return asdict(self)
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number with what it counts.
+
+    >>> counted(1, "image"), counted(1200, "image"), counted(2, "copy", "copies")
+    ('1 image', '1,200 images', '2 copies')
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def sorted_by_weight(findings: list[Finding]) -> list[Finding]:

@@ -18,12 +18,14 @@ from typer.exceptions import TyperException
 from vitreous.cli import (
     cache,
     check,
+    compare,
     convert,
     evaluate,
     explain,
     export,
     models,
     predict,
+    prove,
     report,
     resume,
     runs,
@@ -43,7 +45,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for module in (train, resume, evaluate, predict, explain, report, check, summary, models, export, runs, convert, cache):
+_COMMANDS = (
+    *(train, resume, evaluate, predict, explain, compare, report),
+    *(check, summary, models, export, runs, convert, cache, prove),
+)
+for module in _COMMANDS:
     app.command(name=module.__name__.rpartition(".")[2], epilog=f"Example: {module.EXAMPLE}")(module.command)
 
 
@@ -80,7 +86,9 @@ def run_command(arguments: Sequence[str]) -> int:
     except VitreousError as error:
         if debug:
             raise
-        print(f"vitreous: {error}", file=sys.stderr)
+        from vitreous.cli.console import printable
+
+        print("vitreous: " + "\n".join(map(printable, str(error).split("\n"))), file=sys.stderr)  # paths hold anything
         return error.exit_code
     except TyperException as error:
         text = error.format_message()

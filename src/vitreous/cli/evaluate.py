@@ -1,5 +1,6 @@
 """``vitreous evaluate``."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +14,9 @@ def command(
     run: Annotated[str, typer.Argument(help="The run folder.")],
     data: Annotated[str | None, typer.Argument(help="Other data; its classes are matched by name.")] = None,
     split: Annotated[str | None, typer.Option(help="train, val or test; by default test where there is one.")] = None,
+    coverage: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Of the sets of candidates; by default 0.9 where possible.")
+    ] = None,
     skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave unreadable images out.")] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.")] = None,
     model: Factory = None,
@@ -27,6 +31,7 @@ def command(
         run,
         data,
         split=split,
+        coverage=coverage,
         skip_broken=skip_broken,
         device=device,
         model=model,
@@ -40,22 +45,85 @@ def command(
 
 
 def print_scores(scores: dict[str, Any]) -> None:
-    """The headline, then a row a class."""
+    """The figures with their intervals, then how the calibration does, then a row a class."""
     from vitreous.cli.console import print_table
 
-    accuracy = scores["accuracy"]
     print(f"{scores['run']} on {scores['num_images']:,} {scores['split']} images of {scores['data']}")
-    print(
-        f"accuracy {accuracy['value']:.2%} (95% interval {accuracy['low']:.2%} to {accuracy['high']:.2%}), "
-        f"balanced {scores['balanced_accuracy']:.2%}, "
-        f"macro-F1 {scores['macro_f1']:.4f}, log-loss {scores['log_loss']:.4f}"
-    )
     print()
+    print_table(("score", "value", "95% interval"), list(_figures(scores)), right=(1, 2))
+    print()
+    if "num_leaked" in scores:
+        print(_leaks(scores))
+        print()
+    for line in _calibration(scores):
+        print(line)
+    per_class, covered = scores["per_class"], scores.get("coverage", {}).get("per_class", {})
+    header = ("class", "precision", "recall (95% interval)", "F1", *(("covered",) if covered else ()), "images")
     rows = (
-        (name, f"{each['precision']:.2%}", _with_interval(each["recall"]), f"{each['f1']:.4f}", str(each["support"]))
-        for name, each in scores["per_class"].items()
+        (
+            name,
+            f"{each['precision']:.2%}",
+            _with_interval(each["recall"]),
+            f"{each['f1']:.4f}",
+            *((f"{covered[name]['value']:.1%}" if each["support"] else "",) if covered else ()),
+            str(each["support"]),
+        )
+        for name, each in per_class.items()
     )
-    print_table(("class", "precision", "recall (95% interval)", "F1", "images"), rows, right=(1, 2, 3, 4))
+    print_table(header, rows, right=tuple(range(1, len(header))))
+
+
+def _figures(scores: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    intervals = scores["intervals"]
+    shares = {"accuracy": scores["accuracy"], f"top-{scores['k']} accuracy": scores["top_k"]}
+    shares["balanced accuracy"] = {"value": scores["balanced_accuracy"], **intervals["balanced_accuracy"]}
+    for name, share in shares.items():
+        if share is not None:
+            yield name, f"{share['value']:.2%}", f"{share['low']:.2%} to {share['high']:.2%}"
+    names = {"macro_f1": "macro-F1", "log_loss": "log-loss", "brier": "Brier score"}
+    for key, name in names.items():
+        yield name, f"{scores[key]:.4f}", f"{intervals[key]['low']:.4f} to {intervals[key]['high']:.4f}"
+    error, bounds = scores["calibration_error"], intervals["calibration_error"]
+    yield "calibration error", f"{error:.2%}", f"{bounds['low']:.2%} to {bounds['high']:.2%}"
+
+
+def _leaks(scores: dict[str, Any]) -> str:
+    count = f"{scores['num_leaked']:,} of these images, or others of their picture or group, were in training"
+    if scores["without_leaked"] is None:
+        return f"{count}: all of them, so that this is no score of new images."
+    rest = scores["without_leaked"]
+    share = rest["accuracy"]
+    return (
+        f"{count}; without them, on {rest['num_images']:,} images: accuracy {share['value']:.2%} (95% interval "
+        f"{share['low']:.2%} to {share['high']:.2%}), macro-F1 {rest['macro_f1']:.4f}, log-loss {rest['log_loss']:.4f}"
+    )
+
+
+def _calibration(scores: dict[str, Any]) -> Iterator[str]:
+    lines = []
+    if scores["temperature"] != 1:
+        lines.append(
+            f"confidence: logits over a temperature of {scores['temperature']:.3f}, fitted on validation images"
+        )
+    if "coverage" in scores:
+        measured = scores["coverage"]
+        seen, expected = measured["seen"]["value"], measured["expected"]
+        verdict = "as promised" if seen <= expected["high"] else "more than promised"
+        if not measured["is_kept"]:
+            verdict = "LESS than promised: these images differ from those that were calibrated on"
+        lines.append(
+            f"sets for a coverage of {measured['asked']:.1%}: {seen:.2%} hold the true class, {verdict} (expected "
+            f"{expected['low']:.2%} to {expected['high']:.2%}); {measured['mean_size']:.2f} classes a set, "
+            f"{measured['num_single']:,} sets of one"
+        )
+    if "familiarity" in scores:
+        num, expected_share = scores["familiarity"]["num_unfamiliar"], scores["familiarity"]["expected_share"]
+        share = num / scores["num_images"]
+        lines.append(
+            f"called unfamiliar: {num:,} images ({share:.1%}; of ordinary ones about {expected_share:.0%} are)"
+        )
+    if lines:
+        yield from (*lines, "")
 
 
 def _with_interval(share: dict[str, float]) -> str:

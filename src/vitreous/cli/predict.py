@@ -1,6 +1,7 @@
 """``vitreous predict``."""
 
 import csv
+import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -24,6 +25,10 @@ def command(
     files_from: Annotated[
         str | None, typer.Option(metavar="FILE", help="A list of paths, one a line; - reads it from stdin.")
     ] = None,
+    coverage: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Also the classes among which the true one is with this share, e.g. 0.9."),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.")] = None,
     model: Factory = None,
     accept_changed_code: AcceptChangedCode = False,
@@ -43,12 +48,14 @@ def command(
     from vitreous.workflow import finished
 
     predictor = finished.load_run(run, device, model=model, accept_changed_code=accept_changed_code)
-    answers = finished.predict(predictor, ((path, _image(path)) for path in listed))
+    answers = finished.predict(predictor, ((path, _image(path)) for path in listed), coverage=coverage)
+    if coverage is not None:
+        predictor.calibration.threshold(coverage)  # refused before anything is printed
     if as_csv:
-        return _print_csv(predictor.classes, answers)
+        return _print_csv(predictor.classes, answers, has_candidates=coverage is not None)
     if as_json:
         return _print_document(run, Run.open(_path_of(run)).manifest["weights"]["sha256"], predictor.classes, answers)
-    return _print_rows(answers)
+    return _print_rows(answers, has_candidates=coverage is not None)
 
 
 def _path_of(run: str) -> Path:
@@ -63,7 +70,7 @@ def _expand(paths: Iterable[str]) -> Iterator[str]:
     A path that is not there is kept: it becomes an error row, as a broken image does.
     """
     for path in paths:
-        if path != "-" and Path(path).is_dir():
+        if path != "-" and os.path.isdir(path):  # noqa: PTH112, False for a name that is too long
             for folder, folders, files in os.walk(path):
                 folders[:] = sorted(name for name in folders if not name.startswith("."))
                 yield from (str(Path(folder) / name) for name in sorted(files) if not name.startswith("."))
@@ -96,37 +103,57 @@ def _document(answer: "PredictedImage", classes: tuple[str, ...]) -> dict[str, A
     if answer.prediction is None:
         return {"path": answer.path, "error": answer.error}
     said = answer.prediction
-    probabilities = dict(zip(classes, said.probabilities, strict=True))
-    return {"path": answer.path, "label": said.label, "confidence": said.confidence, "probabilities": probabilities}
+    document: dict[str, Any] = {"path": answer.path, "label": said.label, "confidence": said.confidence}
+    if said.familiarity is not None:
+        document |= {"is_familiar": said.is_familiar, "familiarity": said.familiarity}
+    if said.candidates:
+        document["candidates"] = list(said.candidates)
+    return {**document, "probabilities": dict(zip(classes, said.probabilities, strict=True))}
 
 
-def _print_csv(classes: tuple[str, ...], answers: Iterable["PredictedImage"]) -> int:
+def _print_csv(classes: tuple[str, ...], answers: Iterable["PredictedImage"], *, has_candidates: bool) -> int:
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(("path", "label", "confidence", "error", *classes))
+    joined = ("familiarity", *(("candidates",) if has_candidates else ()))
+    writer.writerow(("path", "label", "confidence", "error", *classes, *joined))
     num_errors = 0
     for answer in answers:
         path = answer.path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         if answer.prediction is None:
             num_errors += 1
-            writer.writerow((path, "", "", answer.error, *("" for _ in classes)))
+            writer.writerow((path, "", "", answer.error, *("" for _ in (*classes, *joined))))
         else:
             said = answer.prediction
-            writer.writerow((path, said.label, repr(said.confidence), "", *map(repr, said.probabilities)))
+            familiarity = "" if said.familiarity is None else repr(said.familiarity)
+            candidates = (json.dumps(said.candidates),) if has_candidates else ()
+            row = (path, said.label, repr(said.confidence), "", *map(repr, said.probabilities), familiarity)
+            writer.writerow((*row, *candidates))
     return int(num_errors > 0)
 
 
-def _print_rows(answers: Iterable["PredictedImage"]) -> int:
+def _print_rows(answers: Iterable["PredictedImage"], *, has_candidates: bool) -> int:
     from vitreous.cli.console import print_table
     from vitreous.predictor import confidence_text
 
-    rows, num_errors = [], 0
+    rows, num_errors, num_unfamiliar = [], 0, 0
     for answer in answers:
-        if answer.prediction is None:
+        said = answer.prediction
+        if said is None:
             num_errors += 1
-            rows.append((answer.path, "error", answer.error or ""))
+            rows.append((answer.path, "error", answer.error or "", ""))
+        elif said.is_familiar is False:
+            num_unfamiliar += 1
+            rows.append((answer.path, "-", f"unfamiliar (nearest: {said.label})", ", ".join(said.candidates)))
         else:
-            rows.append((answer.path, confidence_text(answer.prediction.confidence), answer.prediction.label))
-    print_table(("image", "confidence", "label"), rows, right=(1,))
+            rows.append((answer.path, confidence_text(said.confidence), said.label, ", ".join(said.candidates)))
+    header = ("image", "confidence", "label", "candidates")
+    num_columns = 4 if has_candidates else 3
+    print_table(header[:num_columns], [row[:num_columns] for row in rows], right=(1,))
+    if num_unfamiliar:
+        print(
+            f"vitreous: {num_unfamiliar} of {len(rows)} images are unlike those of the run, so that their label means "
+            "little; of ordinary images one in twenty is called so.",
+            file=sys.stderr,
+        )
     if num_errors:
         print(f"vitreous: {num_errors} of {len(rows)} images could not be read.", file=sys.stderr)
     return int(num_errors > 0)

@@ -1,7 +1,8 @@
 """``vitreous train``."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -46,6 +47,21 @@ def command(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any setting, e.g. training.batch_size=64.")
     ] = None,
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help=r"Keep on one side what has the same: a column of the CSV, or a pattern in names, '(patient\d+)_'.",
+        ),
+    ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(metavar="K", help="Cross-validate, too: K more runs, each tested on what it never saw."),
+    ] = None,
+    exclude: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Leave out the images that a CSV lists, as `check --fix-list` writes it."),
+    ] = None,
     skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave unreadable images out.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the run and its scores as JSON.")] = False,
 ) -> None:
@@ -76,6 +92,9 @@ def command(
         seed=seed,
         device=device,
         precision=precision,
+        group_by=group_by,
+        folds=folds,
+        exclude=exclude,
         skip_broken=skip_broken or None,
     )
     print_outcome(trained, as_json=as_json)
@@ -86,18 +105,39 @@ def print_outcome(run: Run, *, as_json: bool) -> None:
     if as_json:
         from vitreous.cli.console import print_json
 
-        print_json({"run": str(run.path), "scores": run.manifest["scores"]})
+        said = {name: run.manifest[name] for name in ("scores", "folds") if name in run.manifest}
+        print_json({"run": str(run.path), **said})
         return
     manifest = run.manifest
     split, scores = next(iter(manifest["scores"].items()))
-    accuracy = scores["accuracy"]
     print(
         f"Learned to tell {len(run.classes)} classes apart from {sum(manifest['data']['counts']['train'].values()):,} "
         f"images in {manifest['seconds']:.0f} s ({manifest['model']['parameters']:,} parameters)."
     )
-    print(
-        f"Accuracy on {scores['num_images']:,} {split} images: {accuracy['value']:.2%} "
-        f"(95% interval {accuracy['low']:.2%} to {accuracy['high']:.2%})."
-    )
+    _print_scores("Accuracy on ", scores, f"{split} images")
+    if folds := manifest.get("folds"):
+        lead = f"{folds['num_folds']} folds, each image answered by a network that was not trained on it: accuracy on "
+        _print_scores(lead, folds["scores"], "images")
+        print(f"By fold {min(folds['accuracies']):.2%} to {max(folds['accuracies']):.2%}.")
+    if manifest["data"].get("num_groups"):
+        print("The intervals take images for independent; those of one group are not, so they are too narrow.")
     print(f"Run folder: {run.path}")
     print(f"Report:     {run.path / 'report.html'}")
+
+
+def _print_scores(lead: str, scores: Mapping[str, Any], images: str) -> None:
+    print(lead + _accuracy_text(scores, images))
+    if "num_leaked" in scores:
+        rest = scores["without_leaked"]
+        print(
+            f"The network saw {scores['num_leaked']:,} of them in training (the picture, or its group); without these: "
+            f"{_accuracy_text(rest, 'images') if rest else 'no image is left.'}"
+        )
+
+
+def _accuracy_text(scores: Mapping[str, Any], images: str) -> str:
+    accuracy = scores["accuracy"]
+    return (
+        f"{scores['num_images']:,} {images}: {accuracy['value']:.2%} "
+        f"(95% interval {accuracy['low']:.2%} to {accuracy['high']:.2%})."
+    )

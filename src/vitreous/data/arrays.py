@@ -11,6 +11,9 @@ from vitreous.errors import DataError
 
 Array: TypeAlias = npt.NDArray[Any]
 
+_FREELY_UNPACKED = 256 << 20  # bytes
+_MOST_TIMES = 100  # real pictures pack to a half or a tenth; deflate can do a thousand
+
 
 def open_arrays(
     origin: str, kind: str, parts: Mapping[str, tuple[Array, Array]], classes: Sequence[str] | None = None
@@ -42,3 +45,19 @@ def open_arrays(
         raise DataError(f"{origin}: {error}") from None
     splits = None if "" in parts else np.repeat(list(parts), counts)
     return Source(origin=origin, kind=kind, classes=names, labels=indices, splits=splits, images=together)
+
+
+def check_unpacked(origin: str, packed: int, unpacked: int) -> None:
+    """Refuse a file that would fill the memory: large, and packed as pictures never are.
+
+    Args:
+        packed: bytes of the file.
+        unpacked: bytes that it says it holds.
+
+    Raises:
+        DataError: it is such a file.
+    """
+    if unpacked > max(_FREELY_UNPACKED, _MOST_TIMES * packed):
+        raise DataError(
+            f"{origin} has {packed:,} bytes and would unpack to {unpacked:,}; if that is meant, save it uncompressed."
+        )

@@ -1,10 +1,10 @@
 """DATA by name: sets that ship inside, lie in a usual place, or are fetched once with a pinned SHA-256."""
 
+import http.client
 import os
 import sys
 import tarfile
 import urllib.request
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import resources
@@ -16,10 +16,10 @@ import platformdirs
 from vitreous.data.arrays import open_arrays
 from vitreous.data.decode import Pixels
 from vitreous.data.idx import has_idx_files, open_idx
-from vitreous.data.images import Source, listed
+from vitreous.data.images import Source
 from vitreous.data.npz import open_npz
 from vitreous.errors import DataError, MachineError
-from vitreous.storage import explained, sha256_bytes, write_atomic
+from vitreous.storage import explained, sha256_bytes, sha256_file, write_atomic
 
 FASHION_CLASSES = (
     "T-shirt/top",
@@ -100,22 +100,29 @@ def _open_cifar10(folder: Path, name: str) -> Source:
 
 
 def _cifar10_files(folder: Path) -> dict[str, bytes]:
-    """Each batch's bytes, from the published archive (which is read, never unpacked) or from beside it."""
+    """Each batch's bytes, from the published archive (which is read, never unpacked) or from beside it.
+
+    An archive is not even opened before its SHA-256 is known to be right: a forged one may claim any size.
+    """
     wanted = {name for names in _CIFAR10_FILES.values() for name in names}
-    if not (folder / _CIFAR10_ARCHIVE).is_file():
-        return {name: (folder / name).read_bytes() for name in wanted}
+    path = folder / _CIFAR10_ARCHIVE
+    if not path.is_file():
+        return {name: _read_batch(folder / name) for name in wanted}
+    if sha256_file(path) != _PUBLISHED["cifar10"].sha256[_CIFAR10_ARCHIVE]:
+        raise DataError(f"{path} is not the published file: its SHA-256 differs; fetch it again, or remove it.")
     files: dict[str, bytes] = {}
-    try:
-        with tarfile.open(folder / _CIFAR10_ARCHIVE) as archive:
-            for member in archive:
-                name = Path(member.name).name
-                if name in wanted and (file := archive.extractfile(member)):
-                    files[name] = file.read(member.size)
-    except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise DataError(f"{folder / _CIFAR10_ARCHIVE} is cut short or damaged: {error}.") from None
-    if absent := wanted - files.keys():
-        raise DataError(f"{folder / _CIFAR10_ARCHIVE} lacks {listed(sorted(absent))}; fetch it again.")
+    with tarfile.open(path) as archive:
+        for member in archive:
+            name = Path(member.name).name
+            if name in wanted and (file := archive.extractfile(member)):
+                files[name] = file.read(member.size)
     return files
+
+
+def _read_batch(path: Path) -> bytes:
+    """No more than tells that it is too long."""
+    with path.open("rb") as file:
+        return file.read(_CIFAR10_BATCH * 3073 + 1)
 
 
 def _cifar10_arrays(batches: list[bytes]) -> tuple[Pixels, Pixels]:
@@ -194,7 +201,7 @@ def _fetch(name: str, published: _Published) -> Path:
     target = _own_place() / name
     try:
         files = {file: _download(published.address + file, digest) for file, digest in published.sha256.items()}
-    except (OSError, DataError) as error:
+    except (OSError, http.client.HTTPException, DataError) as error:
         raise DataError(
             f"{name} is not on this machine and could not be fetched ({error}). "
             f"Put {', '.join(published.sha256)} from {published.address} into {target}."

@@ -1,4 +1,4 @@
-"""What is computed of images once and kept between runs: their pixels, and the features that a network sees in them.
+"""What is computed of images once and kept between runs: their pixels, what was seen in them, a network's features.
 
 A pack is a folder ``packs/KEY`` with ``rows.bin`` (a row for each image, nothing else) and ``pack.json`` (its version,
 and which images have no row because they cannot be read). It is built beside its final name and renamed; it can be
@@ -81,7 +81,7 @@ def pack(images: Images, hashes: Sequence[str], preprocess: Preprocess, progress
     if ready is not None:
         return Packed(ready, ())
     key = _key(hashes, preprocess)
-    pixels, reasons = _built_once(
+    pixels, reasons = keep_rows(
         key, len(images), preprocess.shape, np.uint8, lambda: _rows(images, preprocess, progress), progress
     )
     return Packed(pixels, tuple(BrokenImage(i, images.name(i), reason) for i, reason in reasons.items()))
@@ -99,18 +99,26 @@ def keep_features(
     Raises:
         MachineError: no space, or no right to write, where the cache lies.
     """
-    return _built_once(key, num_images, (num_features,), np.float32, rows, SILENT)[0]
+    return keep_rows(key, num_images, (num_features,), np.float32, rows)[0]
 
 
-def _built_once(
+def keep_rows(
     key: str,
     num_images: int,
     row_shape: tuple[int, ...],
     dtype: DTypeLike,
     rows: Callable[[], Iterator[NDArray[Any] | str]],
-    progress: Progress,
+    progress: Progress = SILENT,
 ) -> tuple[NDArray[Any], dict[int, str]]:
-    """The rows of a pack, and the reasons for those that are missing; built if it is not there or not whole."""
+    """The rows of a pack, and the reasons for those that are missing; built if it is not there or not whole.
+
+    Args:
+        key: the pack's name: it tells all that decides the rows.
+        rows: computes them, image after image; a reason stands for the row of an image that cannot be read.
+
+    Raises:
+        MachineError: no space, or no right to write, where the cache lies.
+    """
     folder = cache_root() / "packs" / key
     wanted = num_images * math.prod(row_shape) * np.dtype(dtype).itemsize
     try:
@@ -130,6 +138,19 @@ def _built_once(
     if packed is None:
         raise MachineError(f"the cache pack {folder} cannot be read back; set VITREOUS_CACHE to another folder.")
     return packed
+
+
+def kept_rows(prefix: str, dtype: DTypeLike) -> Iterator[NDArray[Any]]:
+    """The rows of every whole pack whose key begins so, the newest first: what need not be computed again."""
+    size = np.dtype(dtype).itemsize
+    for folder in sorted(_packs(), key=_last_used, reverse=True):
+        try:
+            is_current = json.loads((folder / "pack.json").read_text())["version"] == _VERSION
+            num_bytes = (folder / "rows.bin").stat().st_size
+            if folder.name.startswith(prefix) and is_current and num_bytes and num_bytes % size == 0:
+                yield np.memmap(folder / "rows.bin", dtype, "r")
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # damaged, or being removed by another process
 
 
 def _key(hashes: Sequence[str], preprocess: Preprocess) -> str:

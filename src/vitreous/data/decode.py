@@ -79,7 +79,7 @@ def inspect(source: Encoded) -> ImageFacts:
     Raises:
         DecodeError: the reason, without the file's name.
     """
-    with _opened(source) as image:
+    with opened(source) as image:
         width, height = image.size
         if _is_sideways(image):
             height, width = width, height
@@ -99,7 +99,7 @@ def decode(source: Encoded, least: tuple[int, int] | None = None) -> Pixels:
     Raises:
         DecodeError: the reason, without the file's name.
     """
-    with _opened(source) as image:
+    with opened(source) as image:
         if least is not None and isinstance(image, JpegImagePlugin.JpegImageFile):
             height, width = reversed(least) if _is_sideways(image) else least
             image.draft(None, (2 * width, 2 * height))
@@ -109,7 +109,7 @@ def decode(source: Encoded, least: tuple[int, int] | None = None) -> Pixels:
 
 
 @contextmanager
-def _opened(source: Encoded) -> Iterator[ImageFile.ImageFile]:
+def opened(source: Encoded) -> Iterator[ImageFile.ImageFile]:
     """The file behind its header, of an allowed size; a failure of Pillow inside the context gets its plain reason."""
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else _regular_file(source) as file:
@@ -167,7 +167,7 @@ def _check_size_and_mode(image: ImageFile.ImageFile) -> None:
         raise DecodeError(f"holds {_REFUSED_MODES[image.mode]}; save it with 8 or 16 bits")
 
 
-def _orientation(image: ImageFile.ImageFile) -> int:
+def orientation(image: ImageFile.ImageFile) -> int:
     """The EXIF orientation, 1 to 8; 1 where it is absent or its block is damaged."""
     if image.format == "TIFF":  # Pillow turns these itself, and gives the upright size
         return 1
@@ -180,11 +180,11 @@ def _orientation(image: ImageFile.ImageFile) -> int:
 
 def _is_sideways(image: ImageFile.ImageFile) -> bool:
     in_header = image.format != "PNG" or "exif" in image.info  # else getexif would decode the whole PNG to look for it
-    return in_header and _orientation(image) >= 5
+    return in_header and orientation(image) >= 5
 
 
 def _turned(image: ImageFile.ImageFile) -> Image.Image:
-    method = _UPRIGHT.get(_orientation(image))
+    method = _UPRIGHT.get(orientation(image))
     return image if method is None else image.transpose(method)
 
 

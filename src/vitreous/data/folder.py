@@ -1,7 +1,8 @@
 """DATA as a folder: class folders, or train/val/test folders of class folders.
 
 Inside a class every file counts, however deep and whatever its extension: its content decides later. Links are
-followed, except to a folder on the way down to a class or into another class, so each real file counts once.
+followed, except to a folder on the way down to a class or into another class, so each real file counts once. A link
+into a class of another part is followed too: that an image stands in two parts must be seen, not hidden.
 """
 
 import os
@@ -23,7 +24,7 @@ def open_folder(root: Path) -> Source:
     """Labelled images from a folder.
 
     Raises:
-        DataError: no class folders, an empty one, or folders of which it is not clear what they are.
+        DataError: no class folders, or folders of which it is not clear what they are.
     """
     folders, strays = _entries(root)
     part_folders = _part_folders(root, folders)
@@ -33,7 +34,7 @@ def open_folder(root: Path) -> Source:
         for folder in _class_folders(parent, _entries(parent)[0])
     ]
     classes = sort_classes({folder.name for _, folder in class_folders})
-    walk = _Walk.of([folder for _, folder in class_folders])
+    walk = _Walk.of(class_folders)
     files_by_folder = [(part, folder.name, walk.files(folder)) for part, folder in class_folders]
     images = [(path, name, part) for part, name, files in files_by_folder for path in files]
     remarks = [f"left out {len(strays)} files beside the folders: {listed([p.name for p in strays])}"] if strays else []
@@ -103,21 +104,18 @@ def _class_folders(parent: Path, folders: Sequence[Path]) -> list[Path]:
 class _Walk:
     """All files of class folders, each real one once; ``left_out`` gains what is no file of its class."""
 
-    class_of: Mapping[str, Path]  # by real path
+    part_of: Mapping[str, str]  # by the real path of a class folder
     closed: frozenset[str]  # real paths of the class folders and of all folders above them
     left_out: list[Path] = field(default_factory=list)
 
     @classmethod
-    def of(cls, folders: Sequence[Path]) -> "_Walk":
-        class_of = {os.path.realpath(folder): folder for folder in folders}
-        on_the_way = [*class_of, *(os.path.realpath(folder.parent) for folder in folders)]
-        return cls(class_of, frozenset().union(*map(_with_parents, on_the_way)))
+    def of(cls, folders: Sequence[tuple[str, Path]]) -> "_Walk":
+        part_of = {os.path.realpath(folder): part for part, folder in folders}
+        on_the_way = [*part_of, *(os.path.realpath(folder.parent) for _, folder in folders)]
+        return cls(part_of, frozenset().union(*map(_with_parents, on_the_way)))
 
     def files(self, class_folder: Path) -> list[Path]:
-        files = sorted(self._below(class_folder))
-        if not files:
-            raise DataError(f"{class_folder} is an empty class folder; add images, or remove it.")
-        return files
+        return sorted(self._below(class_folder))
 
     def _below(self, class_folder: Path) -> Iterator[Path]:
         own = os.path.realpath(class_folder)
@@ -141,7 +139,10 @@ class _Walk:
                     self.left_out.append(path)
 
     def _leads_away(self, real: str, own: str) -> bool:
-        return real in self.closed or not (self.class_of.keys() - {own}).isdisjoint(_with_parents(real))
+        entered = (self.part_of.keys() - {own}) & _with_parents(real)
+        if any(self.part_of[folder] != self.part_of[own] for folder in entered):
+            return False
+        return real in self.closed or bool(entered)
 
 
 def _with_parents(real: str) -> set[str]:

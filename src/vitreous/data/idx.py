@@ -11,7 +11,7 @@ from typing import IO
 
 import numpy as np
 
-from vitreous.data.arrays import open_arrays
+from vitreous.data.arrays import check_unpacked, open_arrays
 from vitreous.data.decode import Pixels
 from vitreous.data.images import Source, printable
 from vitreous.errors import DataError
@@ -56,10 +56,14 @@ def read_idx(path: Path, num_axes: int) -> Pixels:
     Raises:
         DataError: no IDX file, another type or number of axes, or bytes missing or left over.
     """
+    if not path.is_file():  # opening a pipe would wait for ever
+        raise DataError(f"{path} is not a regular file.")
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             shape = _read_header(file, path, num_axes)
             wanted = math.prod(shape)
+            if path.suffix == ".gz":
+                check_unpacked(str(path), path.stat().st_size, wanted)
             data = _read_at_most(file, wanted + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path} is cut short or damaged: {error}.") from None

@@ -1,8 +1,9 @@
 """What every kind of DATA becomes: images, and a source of labelled ones."""
 
+import dataclasses
 import io
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -146,7 +147,8 @@ class Source:
     """Labelled images as the user has them; nothing is decoded yet.
 
     ``labels`` (N) index ``classes``; ``splits`` (N) holds "train", "val" or "test", or is None where DATA says nothing
-    about parts; ``remarks`` are worth saying to the user.
+    about parts; ``columns`` are what else a table says of each image; ``groups`` (N) is what the user keeps together
+    ("" for nothing), or None; ``excluded`` are images that the user left out; ``remarks`` are worth saying.
 
     Raises:
         DataError: no image at all.
@@ -158,17 +160,31 @@ class Source:
     labels: npt.NDArray[np.int64]
     splits: npt.NDArray[np.str_] | None
     images: Images
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    groups: tuple[str, ...] | None = None
+    excluded: "Source | None" = None
     remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not len(self.images):
             raise DataError(f"{self.origin} holds no images; put those of each class into a folder of their own.")
 
+    def select(self, rows: Sequence[int]) -> "Source":
+        """Some of the images, in this order."""
+        return dataclasses.replace(
+            self,
+            labels=self.labels[list(rows)],
+            splits=None if self.splits is None else self.splits[list(rows)],
+            images=self.images.select(rows),
+            columns={name: tuple(values[i] for i in rows) for name, values in self.columns.items()},
+            groups=None if self.groups is None else tuple(self.groups[i] for i in rows),
+        )
+
     def check_trainable(self) -> None:
-        """Two classes or more, each with images, and nothing to validate or test that is not trained.
+        """Two classes or more, the same in every given part, and no file in two of them.
 
         Raises:
-            DataError: what is missing.
+            DataError: what is wrong.
         """
         if len(self.classes) < 2:
             raise DataError(
@@ -180,14 +196,51 @@ class Source:
             return
         if "train" not in self.splits:
             raise DataError(f"{self.origin} has no train part, only {listed(sorted(set(self.splits)))}.")
-        if untrained := [self.classes[c] for c in self._absent(self.labels[self.splits == "train"])]:
+        for part, missing in self.missing_classes().items():
+            other, way = "train", "; or train without that part, and score it with `vitreous evaluate RUN DATA`"
+            if part == "train":
+                other, way = "val or test", ""
             raise DataError(
-                f"{self.origin}: train has no image of {listed(untrained)}, but val or test has; add some or remove it."
+                f"{self.origin}: {part} has no image of {listed(missing)}, but {other} has; add some or remove it{way}."
             )
+        if shared := self.files_in_two_parts():
+            raise DataError(
+                f"{self.origin}: {len(shared)} files stand in two parts, so that part of the score would be for what "
+                f"was learned by heart: {listed([f'{a} = {b}' for a, b in shared])}; remove them from one."
+            )
+
+    def missing_classes(self) -> dict[str, list[str]]:
+        """The classes that a given part has no image of, train first; parts that have all are absent."""
+        if self.splits is None:
+            return {}
+        parts = [part for part in ("train", "val", "test") if part in self.splits]
+        missing = {part: [self.classes[c] for c in self._absent(self.labels[self.splits == part])] for part in parts}
+        return {part: names for part, names in missing.items() if names}
+
+    def files_in_two_parts(self) -> list[tuple[str, str]]:
+        """Files that stand in two of the given parts, as a path or a link; the two names of each."""
+        if self.splits is None or not isinstance(self.images, FileImages):
+            return []
+        first: dict[object, int] = {}
+        pairs = []
+        for i, path in enumerate(self.images.paths):
+            earlier = first.setdefault(_identity(path), i)
+            if self.splits[earlier] != self.splits[i]:
+                pairs.append((self.images.name(earlier), self.images.name(i)))
+        return pairs
 
     def _absent(self, labels: npt.NDArray[np.int64]) -> list[int]:
         counts = np.bincount(labels, minlength=len(self.classes))
         return [int(c) for c in np.flatnonzero(counts == 0)]
+
+
+def _identity(path: Path) -> object:
+    """Equal for two paths to one file, be it by a symbolic or a hard link."""
+    try:
+        facts = path.stat()
+    except OSError:  # decoding it will give the reason
+        return path
+    return (facts.st_dev, facts.st_ino) if facts.st_ino else path.resolve()
 
 
 def index_labels(

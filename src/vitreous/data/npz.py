@@ -2,14 +2,14 @@
 
 import dataclasses
 import io
+import textwrap
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
-from vitreous.data.arrays import Array, open_arrays
-from vitreous.data.images import Source, listed
+from vitreous.data.arrays import Array, check_unpacked, open_arrays
+from vitreous.data.images import Source, listed, printable
 from vitreous.data.split import split_word
 from vitreous.errors import DataError
 
@@ -50,13 +50,26 @@ def _read(file: Path | bytes, origin: str) -> dict[str, Array]:
     """The arrays that we know by name."""
     try:
         with zipfile.ZipFile(io.BytesIO(file) if isinstance(file, bytes) else file) as archive:
-            return {key: _member(archive, f"{key}.npy") for key in _KNOWN if f"{key}.npy" in archive.namelist()}
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise DataError(f"{origin} is cut short or damaged: {error}.") from None
-    except (ValueError, RuntimeError) as error:  # what NumPy and zipfile raise for all else
-        if "allow_pickle" in str(error):
+            members = {key: f"{key}.npy" for key in sorted(_KNOWN) if f"{key}.npy" in archive.namelist()}
+            unpacked = sum(archive.getinfo(name).file_size for name in members.values())
+            check_unpacked(origin, len(file) if isinstance(file, bytes) else file.stat().st_size, unpacked)
+            return {key: _member(archive, name) for key, name in members.items()}
+    except DataError:
+        raise
+    except MemoryError:  # also where the header of an array claims, or nests, more than there is
+        raise DataError(f"{origin} is damaged, or its arrays do not fit into the memory.") from None
+    except Exception as error:  # NumPy, zipfile and the unpackers raise whatever the bytes provoke
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        if "Object arrays" in str(error):
             raise DataError(f"{origin} holds Python objects, which could run code; save plain arrays only.") from None
-        raise DataError(f"{origin} is not a whole .npz file: {error}.") from None
+        raise DataError(f"{origin} is not a whole .npz file: it is cut short or damaged ({_told(error)}).") from None
+
+
+def _told(error: Exception) -> str:
+    """The first words of an error, which may quote the file at length."""
+    words = " ".join(str(error).split())
+    return printable(textwrap.shorten(words, 100, placeholder=" ...") if words else type(error).__name__)
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> Array:

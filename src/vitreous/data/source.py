@@ -50,6 +50,8 @@ def _open(data: str | Path) -> Source:
                 f"there is no file or folder {printable(str(data))}; give a folder of class folders, a CSV, an .npz, "
                 f"or one of {', '.join(NAMES)}."
             )
+        case ".csv" | ".npz" if not path.is_file():  # opening a pipe would wait for ever
+            raise DataError(f"{printable(str(data))} is not a regular file.")
         case ".csv":
             return open_table(path)
         case ".npz":

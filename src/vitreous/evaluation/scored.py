@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitreous.evaluation.scores import Scores
+from vitreous.predictor import softmax
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class ScoredSplit:
         hashes: of each image's content.
         names: of each image, as its source gives it.
         pixels_NHWC: what the network saw, before normalization; may lie on the disk. None when not at hand.
+        familiarity_N: the share of ordinary images that are at least as strange; None where that was not calibrated.
     """
 
     split: str
@@ -28,3 +30,9 @@ class ScoredSplit:
     hashes: tuple[str, ...]
     names: tuple[str, ...]
     pixels_NHWC: NDArray[np.uint8] | None
+    familiarity_N: NDArray[np.float64] | None = None
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """N,K, as prediction gives them: the softmax of the logits over the temperature that was scored with."""
+        return softmax(self.logits_NK, self.scores.temperature)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from vitreous.errors import UserError
-from vitreous.evaluation.scores import Proportion, wilson
+from vitreous.evaluation.intervals import Proportion, wilson
 from vitreous.explanation.features import evaluating
 from vitreous.geometry import Pixels, ReceptiveField
 from vitreous.trace import Recording, Trace, trace

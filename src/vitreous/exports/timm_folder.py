@@ -64,10 +64,11 @@ def export_timm(run: Run, network: nn.Module, predictor: Predictor, out: Path) -
     architecture = timm_architecture(run.manifest["model"]["name"])
     timm = import_timm()
     golden = _golden_inputs(run)
-    remarks = _fit_remarks(predictor.preprocess, golden)
+    temperature = predictor.calibration.temperature
+    remarks = (*_fit_remarks(predictor.preprocess, golden), *_temperature_remarks(temperature))
     _require_same_pooling(architecture, predictor.preprocess)
     state = timm_state(run.manifest["model"]["name"], network.state_dict())
-    config = _config(_theirs(timm, architecture, network), run, predictor.preprocess)
+    config = _config(_theirs(timm, architecture, network), run, predictor.preprocess, temperature)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     with storage.explained(out):
         temporary.mkdir(parents=True)
@@ -152,7 +153,7 @@ def _theirs(timm: Any, architecture: str, network: nn.Module) -> Any:
         return timm.create_model(architecture, pretrained=False)
 
 
-def _config(theirs: Any, run: Run, preprocess: Preprocess) -> dict[str, Any]:
+def _config(theirs: Any, run: Run, preprocess: Preprocess, temperature: float) -> dict[str, Any]:
     num_classes, channels = len(run.classes), preprocess.channels
     facts = theirs.pretrained_cfg
     return {
@@ -160,6 +161,7 @@ def _config(theirs: Any, run: Run, preprocess: Preprocess) -> dict[str, Any]:
         "num_classes": num_classes,
         "num_features": theirs.num_features,
         "label_names": list(run.classes),
+        "temperature": temperature,  # timm passes over it
         **({"model_args": {"in_chans": channels}} if channels != 3 else {}),
         "pretrained_cfg": {
             "tag": "vitreous",
@@ -199,6 +201,16 @@ def _fit_remarks(preprocess: Preprocess, golden: list[bytes]) -> tuple[str, ...]
             )
         return (f"the run's pictures are all {preprocess.height} x {preprocess.width}; timm scales others to that.",)
     return ()
+
+
+def _temperature_remarks(temperature: float) -> tuple[str, ...]:
+    """What timm does not know of the run's confidence."""
+    if temperature == 1:
+        return ()
+    return (
+        f"timm gives the logits: divide them by {temperature:.4f} (`temperature` in config.json) before the softmax "
+        "for the run's confidence; its sets of candidates and its eye for unfamiliar pictures stay here.",
+    )
 
 
 def _require_same_pooling(architecture: str, preprocess: Preprocess) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from vitreous.data.preprocess import Preprocess
 from vitreous.errors import DecodeError
+from vitreous.predictor.calibration import FALSE_ALARMS, Calibration
 
 _LARGEST_BATCH = 256
 _PIXELS_AT_ONCE = 2**21  # 32 images of 224 x 224: their activations stay in the hundreds of MiB
@@ -26,14 +27,43 @@ class Backend(Protocol):
     def logits(self, pixels_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """N,K logits of pixels that the contract made; N is at most the predictor's batch size."""
 
+    def logits_and_features(self, pixels_NHWC: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The same logits, and N,D features: what the last layer is shown, or where that is not known the logits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a network says of N images.
+
+    Attributes:
+        logits_NK: one for each class; the largest counts.
+        familiarity_N: the share of ordinary images that are at least as strange; None where that was not calibrated.
+    """
+
+    logits_NK: NDArray[np.float32]
+    familiarity_N: NDArray[np.float64] | None
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the network says of one image; ``probabilities`` are in the order of the predictor's classes."""
+    """What the network says of one image.
+
+    Attributes:
+        probabilities: calibrated, in the order of the predictor's classes.
+        candidates: the classes that remain at the coverage asked for, likeliest first; () where none was asked for.
+        familiarity: the share of ordinary images that are at least as strange as this one; None where not known.
+    """
 
     label: str
     confidence: float
     probabilities: tuple[float, ...]
+    candidates: tuple[str, ...] = ()
+    familiarity: float | None = None
+
+    @property
+    def is_familiar(self) -> bool | None:
+        """Whether the image is like those of the run; if not, its label means little. None where not known."""
+        return None if self.familiarity is None else self.familiarity > FALSE_ALARMS
 
 
 class Predictor:
@@ -43,16 +73,20 @@ class Predictor:
         backend: runs the network.
         preprocess: makes the pixels.
         classes: the names, in the order of the logits.
-        temperature: divides the logits before softmax; 1 leaves the network's own confidence.
+        calibration: what validation images taught; without one the network's own confidence is given.
     """
 
     def __init__(
-        self, backend: Backend, preprocess: Preprocess, classes: Sequence[str], temperature: float = 1.0
+        self,
+        backend: Backend,
+        preprocess: Preprocess,
+        classes: Sequence[str],
+        calibration: Calibration | None = None,
     ) -> None:
         self.backend = backend
         self.preprocess = preprocess
         self.classes = tuple(classes)
-        self.temperature = temperature
+        self.calibration = calibration or Calibration()
         self.batch_size = _batch_size(preprocess)
 
     def logits(self, pixels_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -62,38 +96,54 @@ class Predictor:
         starts = range(0, len(pixels_NHWC), self.batch_size)
         return np.concatenate([self.backend.logits(pixels_NHWC[start : start + self.batch_size]) for start in starts])
 
+    def answer(self, pixels_NHWC: NDArray[np.uint8]) -> Answers:
+        """Logits and familiarity of prepared images, at most a batch of them."""
+        known = self.calibration.familiarity
+        if known is None:
+            return Answers(self.backend.logits(pixels_NHWC), None)
+        logits_NK, features_ND = self.backend.logits_and_features(pixels_NHWC)
+        return Answers(logits_NK, known.familiarity(features_ND))
+
     def probabilities(self, logits_NK: NDArray[np.float32]) -> NDArray[np.float64]:
         """Softmax of logits over the temperature: N,K, rows sum to 1."""
-        return softmax(logits_NK / self.temperature)
+        return softmax(logits_NK, self.calibration.temperature)
 
-    def predict(self, image: Image) -> Prediction:
+    def predict(self, image: Image, *, coverage: float | None = None) -> Prediction:
         """The answer for one image: a path, encoded bytes, or an array of H,W or H,W,C uint8.
+
+        Args:
+            coverage: also give the candidates: classes among which the true one is with this probability.
 
         Raises:
             DecodeError: the image cannot be read; the message is the reason.
+            ConfigError: the run cannot promise this coverage.
         """
-        (answer,) = self.predict_many([image])
+        (answer,) = self.predict_many([image], coverage=coverage)
         if isinstance(answer, DecodeError):
             raise answer
         return answer
 
-    def predict_many(self, images: Iterable[Image]) -> Iterator[Prediction | DecodeError]:
+    def predict_many(
+        self, images: Iterable[Image], *, coverage: float | None = None
+    ) -> Iterator[Prediction | DecodeError]:
         """An answer for each image, in order; an unreadable one gives its error and does not stop the others."""
+        if coverage is not None:
+            self.calibration.threshold(coverage)  # a coverage that cannot be promised is refused before any image
         waiting: list[Image] = []
         for image in images:
             waiting.append(image)
             if len(waiting) == self.batch_size:
-                yield from self._answer(waiting)
+                yield from self._predictions(waiting, coverage)
                 waiting = []
-        yield from self._answer(waiting)
+        yield from self._predictions(waiting, coverage)
 
-    def _answer(self, images: list[Image]) -> Iterator[Prediction | DecodeError]:
+    def _predictions(self, images: list[Image], coverage: float | None) -> Iterator[Prediction | DecodeError]:
         pixels = [self._pixels(image) for image in images]
         readable = [each for each in pixels if not isinstance(each, DecodeError)]
         if readable:
-            rows = iter(self.probabilities(self.logits(np.stack(readable))))
+            rows = self._of_prepared(np.stack(readable), coverage)
         for each in pixels:
-            yield each if isinstance(each, DecodeError) else self._prediction(next(rows))
+            yield each if isinstance(each, DecodeError) else next(rows)
 
     def _pixels(self, image: Image) -> NDArray[np.uint8] | DecodeError:
         try:
@@ -101,9 +151,23 @@ class Predictor:
         except DecodeError as error:
             return error
 
-    def _prediction(self, probabilities_K: NDArray[np.float64]) -> Prediction:
-        best = int(probabilities_K.argmax())
-        return Prediction(self.classes[best], float(probabilities_K[best]), tuple(probabilities_K.tolist()))
+    def _of_prepared(self, pixels_NHWC: NDArray[np.uint8], coverage: float | None) -> Iterator[Prediction]:
+        answers = self.answer(pixels_NHWC)
+        probabilities_NK = self.probabilities(answers.logits_NK)
+        best_N = answers.logits_NK.argmax(axis=1)
+        remain_NK = None if coverage is None else self.calibration.candidates(probabilities_NK, coverage)
+        for n, probabilities_K in enumerate(probabilities_NK):
+            best = int(best_N[n])
+            likeliest_first = np.argsort(-probabilities_K, kind="stable")
+            yield Prediction(
+                label=self.classes[best],
+                confidence=float(probabilities_K[best]),
+                probabilities=tuple(probabilities_K.tolist()),
+                candidates=()
+                if remain_NK is None
+                else tuple(self.classes[k] for k in likeliest_first if remain_NK[n, k]),
+                familiarity=None if answers.familiarity_N is None else float(answers.familiarity_N[n]),
+            )
 
 
 def _batch_size(preprocess: Preprocess) -> int:
@@ -123,13 +187,13 @@ def confidence_text(value: float) -> str:
     return "<0.1%" if value < 0.001 else f"{value:.1%}"
 
 
-def softmax(logits_NK: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Probabilities of each row, in float64.
+def softmax(logits_NK: NDArray[np.floating], temperature: float = 1.0) -> NDArray[np.float64]:
+    """Probabilities of each row, in float64; a temperature above 1 makes them less sure.
 
     >>> softmax(np.array([[0.0, 0.0], [1000.0, 0.0]])).tolist()
     [[0.5, 0.5], [1.0, 0.0]]
     """
-    shifted = logits_NK.astype(np.float64)
+    shifted = logits_NK.astype(np.float64) / temperature
     shifted -= shifted.max(axis=1, keepdims=True)
     exponentials = np.exp(shifted)
     return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))

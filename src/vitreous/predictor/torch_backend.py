@@ -10,14 +10,24 @@ from torch import Tensor, nn
 from vitreous.data.preprocess import Preprocess
 from vitreous.errors import ConfigError
 from vitreous.predictor import Predictor
+from vitreous.predictor.calibration import Calibration, read_calibration
 from vitreous.run import Run
 from vitreous.weights import network_from_run
 
+_MOST_FEATURES = 8192
+
 
 class TorchBackend:
-    """A network on a device, in evaluation mode and with channels last: always the same kernels, so the same bits."""
+    """A network on a device, in evaluation mode and with channels last: always the same kernels, so the same bits.
 
-    def __init__(self, network: nn.Module, preprocess: Preprocess, device: torch.device) -> None:
+    Args:
+        head: the path of the layer whose input are the features; without one the logits are.
+    """
+
+    def __init__(
+        self, network: nn.Module, preprocess: Preprocess, device: torch.device, head: str | None = None
+    ) -> None:
+        self.head = None if head is None else network.get_submodule(head)
         self.network = network.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.preprocess = preprocess
         self.device = device
@@ -28,6 +38,22 @@ class TorchBackend:
         with torch.inference_mode():
             logits_NK = self.network(network_input(pixels, self.preprocess))
         return np.asarray(logits_NK.float().cpu().numpy())
+
+    def logits_and_features(self, pixels_NHWC: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """See ``Backend``; features of more than a few thousand numbers are maps, and the logits stand for them."""
+        if self.head is None:
+            logits_NK = self.logits(pixels_NHWC)
+            return logits_NK, logits_NK
+        shown: list[Tensor] = []
+        handle = self.head.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0]))
+        try:
+            logits_NK = self.logits(pixels_NHWC)
+        finally:
+            handle.remove()
+        features_ND = shown[-1].flatten(1)
+        if features_ND.shape[1] > _MOST_FEATURES or len(features_ND) != len(logits_NK):
+            return logits_NK, logits_NK
+        return logits_NK, np.asarray(features_ND.float().cpu().numpy())
 
 
 def network_input(pixels_NHWC: Tensor, preprocess: Preprocess) -> Tensor:
@@ -56,9 +82,21 @@ def predictor_from_run(
 
 
 def predictor_of(run: Run, network: nn.Module, device: str | None = None) -> Predictor:
-    """The predictor of a run whose network, with its weights, is there already; it is moved to the device."""
+    """The predictor of a run whose network, with its weights, is there already; it is moved to the device.
+
+    Raises:
+        RunError: the run's calibration is damaged.
+    """
+    return calibrated_predictor(run, network, read_calibration(run), device)
+
+
+def calibrated_predictor(
+    run: Run, network: nn.Module, calibration: Calibration | None, device: str | None = None
+) -> Predictor:
+    """The predictor of a run with this calibration, whatever stands in its folder."""
     preprocess = Preprocess.from_dict(run.manifest["preprocessing"])
-    return Predictor(TorchBackend(network, preprocess, choose_device(device)), preprocess, run.classes)
+    backend = TorchBackend(network, preprocess, choose_device(device), run.manifest["model"].get("head"))
+    return Predictor(backend, preprocess, run.classes, calibration)
 
 
 def choose_device(name: str | None) -> torch.device:

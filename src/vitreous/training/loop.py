@@ -8,7 +8,7 @@ import copy
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from vitreous import storage
 from vitreous.augmentation import Augmentation
-from vitreous.checkpoint import load_newest_checkpoint, save_checkpoint
+from vitreous.checkpoint import NotFiniteError, load_newest_checkpoint, save_checkpoint
 from vitreous.config import settled
+from vitreous.data.images import listed
 from vitreous.data.order import epoch_order
 from vitreous.data.prepared import ImageSet
 from vitreous.errors import Interrupted, MachineError
@@ -39,6 +40,10 @@ from vitreous.weights import publish_weights
 
 StopRequest = Callable[[], int | None]  # the number of the signal that asks to stop, if one came
 
+MOST_ROLLBACKS = 3
+ROLLBACK_SHARE = 0.25  # of the learning rate, after each
+_STEPS_BETWEEN_LOOKS = 32  # at the losses: looking at each would make a GPU wait
+
 
 @dataclass(slots=True)
 class Place:
@@ -51,6 +56,8 @@ class Place:
     best_epoch: int = 0  # after how many epochs; 0 is the head that was fitted before the first
     best_accuracy: float = -1.0  # below 0 until there is a score
     best_loss: float = float("inf")
+    rollbacks: int = 0  # to an earlier state, because numbers were no longer finite
+    rate_share: float = 1.0  # of the settings' learning rate, since the last of them
 
     def to_json(self) -> dict[str, Any]:
         """JSON has no infinity, so the best score is absent until there is one."""
@@ -73,7 +80,8 @@ def fit(
 
     Raises:
         Interrupted: a signal came; the state is saved, and the best weights so far are the run's.
-        MachineError: the loss is no longer finite, the disk is full, or another process trains this run.
+        MachineError: numbers stay finite at no smaller learning rate either, the disk is full, or another process
+            trains this run.
     """
     with storage.lock(run.path / ".lock", wait_seconds=0), recorded_threads(run.config.engine), torch.random.fork_rng():
         trainer = Trainer(run, network, images, progress)
@@ -133,7 +141,7 @@ class Trainer:
         self.pixels_MHWC = torch.from_numpy(images.pixels)
         self.labels_M = torch.from_numpy(images.labels)
         self.train_indices = images.indices("train")
-        self.val_indices = images.indices("val")
+        self.val_indices = images.selecting
         self.val_pixels, self.val_labels = images.pixels[self.val_indices], images.labels[self.val_indices]
         self.class_weights_K = self._class_weights(len(images.classes))
         self.batch_size = min(settled(config.training.batch_size), len(self.train_indices))
@@ -141,6 +149,7 @@ class Trainer:
         self.num_epochs = settled(config.training.epochs)
         self.place = Place()
         self.best: dict[str, Tensor] = {}
+        self.first_weights: dict[str, Tensor] = {}  # until there is a checkpoint to go back to
 
     def begin(self, stop: StopRequest) -> None:
         """Before the first step: where the head is to be fitted on the frozen rest's features, do so, and score it."""
@@ -207,8 +216,11 @@ class Trainer:
         with self.progress.task("training", total, "images", done) as task:
             while self.place.epoch < self.num_epochs and not self._is_patience_over():
                 started, first = time.perf_counter(), self.place.steps_in_epoch
-                self._train_epoch(stop, task)
-                self._finish_epoch(time.perf_counter() - started, (self.num_batches - first) * self.batch_size)
+                try:
+                    self._train_epoch(stop, task)
+                    self._finish_epoch(time.perf_counter() - started, (self.num_batches - first) * self.batch_size)
+                except NotFiniteError as error:
+                    self._go_back(error)
         publish_weights(self.run, self.best, _best_facts(self.place.to_json()))
 
     def restore(self) -> bool:
@@ -222,17 +234,54 @@ class Trainer:
             restore_optimizer(self.optimizer, _part(checkpoint.tensors, "optimizer"))
             self.best = _part(checkpoint.tensors, "best")
             self.place = Place(**checkpoint.progress)
+        elif not self.first_weights:
+            self.first_weights = copy.deepcopy(self.network.state_dict())
         self.run.rewind_metrics(self.place.epoch if checkpoint else -1)
         return checkpoint is not None
+
+    def _go_back(self, error: NotFiniteError) -> None:
+        """To the newest whole checkpoint, or to the first weights, with a smaller learning rate.
+
+        A run that is killed before it is saved again meets the same numbers, and goes back again.
+
+        Raises:
+            MachineError: it was done often enough.
+        """
+        rate, rollbacks = self._rate, self.place.rollbacks + 1
+        smaller = self.place.rate_share * ROLLBACK_SHARE
+        self.optimizer.state.clear()
+        if not self.restore():
+            for network in (self.network, self.average.network):
+                network.load_state_dict(self.first_weights)
+            self.best, self.place = {}, Place()
+        self.place = replace(self.place, rollbacks=rollbacks, rate_share=smaller)
+        if rollbacks > MOST_ROLLBACKS:
+            raise MachineError(
+                f"{error} Going back {MOST_ROLLBACKS} times, down to training.learning_rate = {rate:g}, did not help. "
+                f"The state after epoch {self.place.epoch} is kept: look at those images, or try "
+                f"--set training.learning_rate={self._rate:g}."
+            )
+        self.progress.say(
+            f"{error} Back to the state after epoch {self.place.epoch}, with training.learning_rate = {self._rate:g} "
+            f"in place of {rate:g}."
+        )
+
+    @property
+    def _rate(self) -> float:
+        """The highest learning rate of the schedule, after what was taken off it."""
+        return settled(self.config.training.learning_rate) * self.place.rate_share
 
     def _train_epoch(self, stop: StopRequest, task: Task) -> None:
         place, training = self.place, self.config.training
         order_N = torch.from_numpy(
             self.train_indices[epoch_order(len(self.train_indices), self.config.seed, place.epoch)]
         )
-        losses = torch.tensor(place.loss_sum, dtype=torch.float64, device=self.device)  # read once an epoch, not a step
+        losses = torch.tensor(place.loss_sum, dtype=torch.float64, device=self.device)  # read now and then, not a step
+        unseen: list[tuple[Tensor, Tensor]] = []
         for index_N in torch.split(order_N, self.batch_size)[place.steps_in_epoch : self.num_batches]:
             signal_number = stop()
+            if signal_number is not None or len(unseen) == _STEPS_BETWEEN_LOOKS:
+                self._require_finite(unseen)
             if signal_number is not None:
                 place.loss_sum = float(losses)
                 self._save_and_stop(signal_number)
@@ -244,9 +293,9 @@ class Trainer:
                 schedule=training.schedule,
                 warmup_fraction=training.warmup_fraction,
             )
-            set_rate(self.optimizer, settled(training.learning_rate) * share)
+            set_rate(self.optimizer, self._rate * share)
             torch.manual_seed(self.config.seed * 1_000_003 + place.step)  # dropout, too, has no state
-            losses += train_step(
+            loss = train_step(
                 self.network,
                 images_NCHW,
                 self.labels_M[index_N].to(self.device),
@@ -256,11 +305,31 @@ class Trainer:
                 class_weights_K=self.class_weights_K,
                 clip_norm=training.clip_norm,
             )
+            losses += loss
+            unseen.append((loss, index_N))
             self.average.follow(place.step)
             place.step += 1
             place.steps_in_epoch += 1
             task.advance(self.batch_size, f"epoch {place.epoch + 1}/{self.num_epochs}")
+        self._require_finite(unseen)
         place.loss_sum = float(losses)
+
+    def _require_finite(self, unseen: list[tuple[Tensor, Tensor]]) -> None:
+        """Look at the losses of the steps since the last look.
+
+        Raises:
+            NotFiniteError: one is not finite; the message names its images.
+        """
+        are_finite = torch.stack([loss for loss, _ in unseen]).isfinite().tolist() if unseen else []
+        if not all(are_finite):
+            number = are_finite.index(False)
+            step = self.place.step - len(unseen) + number + 1
+            names = [self.images.names[i] for i in unseen[number][1].tolist()]
+            raise NotFiniteError(
+                f"the loss is no longer finite at step {step}, in epoch {self.place.epoch + 1}, for a batch of "
+                f"{listed(names, most=8)}."
+            )
+        unseen.clear()
 
     def _finish_epoch(self, seconds: float, num_images: int) -> None:
         place = self.place
@@ -274,12 +343,8 @@ class Trainer:
         """Score the network on ``val`` after ``place.epoch`` epochs, keep it if it is the best, and tell."""
         place = self.place
         logits_NK = self.predictor.logits(self.val_pixels)
-        if not (np.isfinite(train_loss) and np.isfinite(logits_NK).all()):
-            rate = settled(self.config.training.learning_rate)
-            raise MachineError(
-                f"the numbers are no longer finite in epoch {place.epoch}: training.learning_rate = {rate} is too "
-                f"high, try --set training.learning_rate={rate / 4:g}. The state before this epoch is kept."
-            )
+        if not np.isfinite(logits_NK).all():
+            raise NotFiniteError(f"the network's answers are no longer finite after epoch {place.epoch}.")
         val_accuracy, val_loss = accuracy(logits_NK, self.val_labels), log_loss(logits_NK, self.val_labels)
         is_best = (val_accuracy, -val_loss) > (place.best_accuracy, -place.best_loss)
         if is_best:
@@ -322,6 +387,7 @@ class Trainer:
         }
         tensors = {f"{part}.{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
         save_checkpoint(self.run.checkpoints_path, self.place.step, tensors, self.place.to_json())
+        self.first_weights = {}
 
     def _save_and_stop(self, signal_number: int) -> None:
         self._save()

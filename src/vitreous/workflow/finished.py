@@ -7,8 +7,11 @@ from typing import Any
 
 from vitreous.data.source import open_source
 from vitreous.errors import ConfigError, DataError, DecodeError
+from vitreous.evaluation.coverage import measure_coverage
+from vitreous.evaluation.scored import ScoredSplit
 from vitreous.exports.timm_folder import TimmFolder, export_timm, timm_architecture
 from vitreous.predictor import Image, Prediction, Predictor
+from vitreous.predictor.calibration import DEFAULT_COVERAGE, FALSE_ALARMS, conformal_rank
 from vitreous.predictor.torch_backend import predictor_from_run, predictor_of
 from vitreous.progress import SILENT, Progress
 from vitreous.report import page
@@ -17,7 +20,7 @@ from vitreous.training.engine import recorded_threads
 from vitreous.weights import network_from_run
 from vitreous.weights.conversion import Conversion
 from vitreous.weights.conversion import convert as convert_weights
-from vitreous.workflow.run_images import images_for, images_of, main_split, score_split, scored_splits
+from vitreous.workflow.run_images import images_for, images_of, main_split, score_split, scored_splits, without_leaked
 
 
 def evaluate(
@@ -25,6 +28,7 @@ def evaluate(
     data: str | Path | None = None,
     *,
     split: str | None = None,
+    coverage: float | None = None,
     skip_broken: bool = False,
     device: str | None = None,
     model: str | None = None,
@@ -37,6 +41,7 @@ def evaluate(
         path: the run.
         data: other data; by default the run's own.
         split: ``train``, ``val`` or ``test``; by default test where there is one, else val; of other data all images.
+        coverage: of conformal sets, held against the truth; by default 0.9 where the run can promise it.
         skip_broken: leave unreadable images out, counted, instead of refusing.
         device: where to run; by default as in training.
         model: ``file.py:factory`` again, where that built the network.
@@ -45,19 +50,29 @@ def evaluate(
 
     Returns:
         ``run``, ``split``, ``num_images``, ``accuracy`` and ``per_class`` with intervals, and more; plain values.
+        ``coverage`` and ``familiarity`` where the run is calibrated and the images are new to it; ``num_leaked`` and
+        ``without_leaked`` where some of the images are also among those that the run was trained on or chose its epoch
+        by.
 
     Raises:
-        UserError: no such run, part or class.
+        UserError: no such run, part or class, or a coverage that the run cannot promise.
     """
     run = Run.open(run_path(str(path)))
     with recorded_threads(run.config.engine):
         network = network_from_run(run, model=model, accept_changed_code=accept_changed_code)
         predictor = predictor_of(run, network, device or run.config.engine.device)
+        if coverage is not None:
+            predictor.calibration.threshold(coverage)  # refused before anything is scored
         if data is None:
             images = images_of(run, progress)
         else:
             images = images_for(run, open_source(data, for_training=False), skip_broken=skip_broken, progress=progress)
         name = split or main_split(images)
+        if coverage is not None and data is None and name != "test":
+            raise ConfigError(
+                f"a coverage is held against images that nothing was chosen by; {name} is none of these: name --split "
+                "test, or other DATA."
+            )
         if not len(images.indices(name)):
             raise DataError(f"there are no {name} images; parts: {', '.join(sorted(set(images.splits.tolist())))}.")
         scored = score_split(predictor, images, name, progress)
@@ -67,7 +82,30 @@ def evaluate(
         "data": images.origin,
         "split": name,
     }
-    return {**facts, **scored.scores.to_json()}
+    leaked: dict[str, Any] = {}
+    if num_leaked := int(images.leaked[images.indices(name)].sum()):
+        rest = without_leaked(scored, images)
+        leaked = {"num_leaked": num_leaked, "without_leaked": rest and rest.scores.to_json()}
+    is_new = data is not None or name == "test"  # val is what the run was calibrated on
+    calibrated = _calibrated(scored, predictor, coverage) if is_new else {}
+    return {**facts, **scored.scores.to_json(), **calibrated, **leaked}
+
+
+def _calibrated(scored: ScoredSplit, predictor: Predictor, coverage: float | None) -> dict[str, Any]:
+    """How the run's calibration does on these images."""
+    calibration, facts = predictor.calibration, dict[str, Any]()
+    if (
+        coverage is None
+        and conformal_rank(DEFAULT_COVERAGE, calibration.num_calibrating) <= calibration.num_calibrating
+    ):
+        coverage = DEFAULT_COVERAGE
+    if coverage is not None:
+        measured = measure_coverage(calibration, scored.probabilities, scored.labels_N, predictor.classes, coverage)
+        facts["coverage"] = measured.to_json()
+    if scored.familiarity_N is not None:
+        num_foreign = int((scored.familiarity_N <= FALSE_ALARMS).sum())
+        facts["familiarity"] = {"num_unfamiliar": num_foreign, "expected_share": FALSE_ALARMS}
+    return facts
 
 
 def load_run(
@@ -96,8 +134,14 @@ class PredictedImage:
     error: str | None
 
 
-def predict(predictor: Predictor, images: Iterable[tuple[str, Image]]) -> Iterator[PredictedImage]:
-    """Answers for named images, in order; one that cannot be read is an error row and does not stop the others."""
+def predict(
+    predictor: Predictor, images: Iterable[tuple[str, Image]], *, coverage: float | None = None
+) -> Iterator[PredictedImage]:
+    """Answers for named images, in order; one that cannot be read is an error row and does not stop the others.
+
+    Args:
+        coverage: also give the candidates; see ``Predictor.predict``.
+    """
     names: list[str] = []
 
     def sources() -> Iterator[Image]:
@@ -105,7 +149,7 @@ def predict(predictor: Predictor, images: Iterable[tuple[str, Image]]) -> Iterat
             names.append(name)
             yield image
 
-    for number, answer in enumerate(predictor.predict_many(sources())):
+    for number, answer in enumerate(predictor.predict_many(sources(), coverage=coverage)):
         if isinstance(answer, DecodeError):
             yield PredictedImage(names[number], None, str(answer))
         else:

@@ -1,13 +1,13 @@
-"""The walk of a training run, top to bottom: source -> data -> recipe -> network -> engine -> run folder -> loop ->
-scores -> predictions, golden inputs, report.
+"""The walk of a training run, top to bottom: source -> data -> recipe -> network -> engine -> run folder -> loop,
+scores, predictions, golden inputs -> folds, if any -> report.
 """
 
 import dataclasses
 import platform
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,39 +16,49 @@ import numpy as np
 import torch
 from torch import nn
 
-from vitreous import storage
 from vitreous.augmentation import Augmentation
 from vitreous.checkpoint import KEPT, load_newest_checkpoint
+from vitreous.checks.data import data_findings
+from vitreous.checks.examined import examine
 from vitreous.config import Config, DataConfig, settled
 from vitreous.data.decode import ImageFacts
+from vitreous.data.exclusion import leave_out, read_exclusions, refuse_unknown
+from vitreous.data.grouping import group_images
 from vitreous.data.images import BrokenImage
-from vitreous.data.prepared import ImageSet, prepare, refuse_broken, scan
+from vitreous.data.prepared import ImageSet, number_folds, prepare, refuse_broken, scan, with_given_statistics
 from vitreous.data.preprocess import Preprocess, share_kept_by_crop, suggest_preprocess
 from vitreous.data.source import Source, open_source
 from vitreous.errors import DataError, RunError
-from vitreous.evaluation.scored import ScoredSplit
 from vitreous.models import build_network, check_network, describe, is_timm
-from vitreous.models.foreign import refuse_factory
+from vitreous.models.foreign import is_factory, refuse_factory
 from vitreous.models.head import head_of
 from vitreous.models.table import ARCHITECTURES
-from vitreous.predictor import Predictor
-from vitreous.predictor.torch_backend import network_input, predictor_of
+from vitreous.predictor.torch_backend import network_input
 from vitreous.progress import SILENT, Progress
 from vitreous.report import page
-from vitreous.run import Run, SplitRow, free_run_path, require_free, require_space, run_path
+from vitreous.run import Run, free_run_path, require_free, require_space, run_path
 from vitreous.training.engine import choose_engine, recorded_threads
 from vitreous.training.finetune import freeze, is_head_only
 from vitreous.training.head import can_fit
-from vitreous.training.loop import StopRequest, fit, restore_weights
+from vitreous.training.loop import StopRequest, restore_weights
 from vitreous.training.recipe import Facts, choose_recipe, default_pattern, refuse_without_weights
-from vitreous.weights import load_weights, network_from_manifest
+from vitreous.weights import network_from_manifest
 from vitreous.weights.adoption import adopt
 from vitreous.weights.contract import architecture_of, sees_colours, with_asked_statistics, with_contract_of
 from vitreous.weights.foreign import WeightFile, open_weights
 from vitreous.weights.preprocessing import WeightPreprocessing
-from vitreous.workflow.run_images import images_of, main_split, score_split, scored_splits
+from vitreous.workflow.calibrating import mend_calibration
+from vitreous.workflow.cross_validation import (
+    cross_validate,
+    has_folds,
+    held_with_folds,
+    images_of_fold,
+    require_folds,
+)
+from vitreous.workflow.run_images import data_facts, images_of, split_rows
+from vitreous.workflow.run_training import train_run
 
-_GOLDEN_INPUTS = 4
+_FILES_TOLD = 20  # of a finding, in the manifest
 _LEAST_KEPT = 2 / 3  # of a picture's area, by a crop that nobody asked for
 StopContext = AbstractContextManager[StopRequest]
 
@@ -71,7 +81,8 @@ def train(
         progress: where messages and bars go.
         stop: while the loop runs, tells whether a signal asked to stop.
         **settings: single settings over the file's: ``model="lenet5"``, ``epochs=3``, ``image_size=64``, ``seed=1``,
-            or any by its full name, ``**{"training.batch_size": 64}``.
+            ``group_by="patient"``, ``exclude="fixes.csv"``, ``folds=5``, or any by its full name,
+            ``**{"training.batch_size": 64}``.
 
     Returns:
         The complete run.
@@ -86,17 +97,35 @@ def train(
         require_free(path)
     asked = asked_settings(config, data, settings)
     refuse_without_weights(asked)
-    source = open_source(data)
+    source = asked_source(data, asked)
     file = _asked_weights(asked, progress)
     may_pad = file is not None and asked.data.fit is None
     if file is not None:
         asked = _with_what_weights_need(asked, file)
-    images = _prepare(source, asked, progress, may_pad=may_pad)
+    examined = examine(source, progress)
+    findings = data_findings(examined)
+    images = _prepare(source, examined.hashes, asked, progress, may_pad=may_pad)
+    told = [finding for finding in findings if finding.severity != "note"]
+    for finding in told:
+        progress.say(f"check: {finding.seen} ({finding.code})")
+    if told:
+        progress.say(f"`vitreous check {data}` names the files, and says what to do")
+    images = dataclasses.replace(images, known=_known_to(file))
+    if num_known := sum(images.hashes[i] in images.known for i in np.flatnonzero(images.leaked)):
+        progress.say(
+            f"{num_known:,} images of val and test trained the run whose weights these are; scores are given with "
+            "and without them"
+        )
     for remark in images.remarks:
         progress.say(remark)
     progress.say(_describe(images))
     if not len(images.indices("val")):
-        raise DataError(f"{images.origin} leaves no image to choose the best epoch on; each class needs three or more.")
+        raise DataError(
+            f"{images.origin} leaves no image to choose the best epoch on; each class needs three or more pictures, or "
+            "groups (near duplicates are one picture, unless --set data.near_duplicates=false)."
+        )
+    if has_folds(asked):
+        require_folds(images, asked)
     asked = _with_contract_and_model(asked, images)
     arguments = _network_arguments(asked, images)
     network = build_network(**arguments)
@@ -118,6 +147,7 @@ def train(
     chosen = _with_engine(chosen, network, images, progress)
     path = path or free_run_path(_stem(asked.data.source))
     manifest = _manifest(chosen, images, num_parameters, head)
+    manifest["findings"] = [{**each.to_json(), "files": each.files[:_FILES_TOLD], "exclude": []} for each in findings]
     if file is not None and adoption is not None:
         wants_fit = adoption.is_head_new or chosen.training.freeze == "backbone"
         manifest["initial_weights"] = {
@@ -126,9 +156,11 @@ def train(
             "said": list(adoption.lines),
             "fits_head": wants_fit and can_fit(network, head),
         }
-    require_space(path, _run_bytes(num_parameters, len(images)))
-    started = Run.create(path, chosen, manifest, _split_rows(images))
-    return _train_to_end(started, network, images, progress, stop)
+    num_runs = 1 + (chosen.data.folds if has_folds(chosen) else 0)
+    require_space(path, num_runs * _run_bytes(num_parameters, len(images)))
+    started = Run.create(path, chosen, manifest, split_rows(images))
+    factory = chosen.model.name if is_factory(settled(chosen.model.name)) else None
+    return _train_to_end(started, network, images, partial(_fresh_network, model=factory), progress, stop)
 
 
 def resume(
@@ -154,28 +186,26 @@ def resume(
     run = Run.open(run_path(str(path)))
     if run.status == "complete":
         _mend_weights(run, progress)
+        mend_calibration(run, progress, model=model, accept_changed_code=accept_changed_code)
         progress.say(f"{run.path} is complete; there is nothing to resume.")
         return run
-    network = network_from_manifest(run.manifest, model=model, accept_changed_code=accept_changed_code)
-    _adopt_again(run, network)
-    return _train_to_end(run, network, images_of(run, progress), progress, stop)
+    fresh = partial(_fresh_network, model=model, accept_changed_code=accept_changed_code)
+    return _train_to_end(run, fresh(run), images_of(run, progress), fresh, progress, stop)
 
 
-def _train_to_end(run: Run, network: nn.Module, images: ImageSet, progress: Progress, stop: StopContext | None) -> Run:
-    started = time.monotonic()
-    with stop or nullcontext(lambda: None) as stop_request:
-        fit(run, network, images, progress=progress, stop=stop_request)
-    seconds = time.monotonic() - started
+def _train_to_end(
+    run: Run,
+    network: nn.Module,
+    images: ImageSet,
+    fresh_network: Callable[[Run], nn.Module],
+    progress: Progress,
+    stop: StopContext | None,
+) -> Run:
+    with held_with_folds(run), stop or nullcontext(lambda: None) as stop_request:
+        predictor, scored = train_run(run, network, images, progress, stop_request)
+        if has_folds(run.config):
+            cross_validate(run, images, fresh_network, progress, stop_request)
     with recorded_threads(run.config.engine):
-        load_weights(network, run.verified_weights())  # the best, in place of the last
-        predictor = predictor_of(run, network, run.config.engine.device)
-        scored = [score_split(predictor, images, name, progress) for name in scored_splits(images)]
-        _write_golden(run, predictor, images)
-        for part in scored:
-            _write_predictions(run, predictor, part)
-        scores = {part.split: _headline(part) for part in scored}
-        seconds += run.manifest.get("seconds", 0.0)
-        run.update_manifest(scores=scores, seconds=round(seconds, 1))
         complete = Run(run.path, {**run.manifest, "status": "complete"})  # what the page says once it is there
         page.write_report(complete, network.cpu(), predictor.preprocess, scored)
     run.update_manifest(status="complete")
@@ -195,14 +225,38 @@ def asked_settings(config: Config | Path | str | None, data: str | Path, setting
         "device": "engine.device",
         "precision": "engine.precision",
     }
-    short |= {"image_size": "data.image_size", "skip_broken": "data.skip_broken"}
-    located = str(Path(data).resolve()) if Path(data).exists() else str(data)
-    for name, value in {**settings, "data.source": located}.items():
+    short |= {name: f"data.{name}" for name in ("image_size", "skip_broken", "group_by", "exclude", "folds")}
+    located = {"data.source": _located(data)}
+    if (exclude := settings.get("exclude") or asked.data.exclude) is not None:
+        located["exclude"] = _located(exclude)
+    for name, value in {**settings, **located}.items():
         if value is not None:
             value = str(value) if isinstance(value, Path) else value
             section, dot, key = short.get(name, name).partition(".")
             asked = asked.updated({section: {key: value}} if dot else {section: value})
     return asked
+
+
+def _located(path: str | Path) -> str:
+    return str(Path(path).resolve()) if Path(path).exists() else str(path)
+
+
+def asked_source(data: str | Path, asked: Config) -> Source:
+    """DATA without what the settings leave out, and with the groups that they name; fit to be trained on.
+
+    Raises:
+        DataError: what is wrong with it, or with the settings for it.
+    """
+    source = open_source(data, for_training=False)
+    if asked.data.exclude is not None:
+        file = Path(asked.data.exclude)
+        names = read_exclusions(file)
+        refuse_unknown(source, names, file)
+        source = leave_out(source, names)
+    if asked.data.group_by is not None:
+        source = group_images(source, asked.data.group_by)
+    source.check_trainable()
+    return source
 
 
 def asked_contract(source: Source, asked: Config, progress: Progress, *, may_pad: bool = False) -> Preprocess:
@@ -238,7 +292,7 @@ def asked_contract(source: Source, asked: Config, progress: Progress, *, may_pad
     return preprocess
 
 
-def _prepare(source: Source, asked: Config, progress: Progress, *, may_pad: bool) -> ImageSet:
+def _prepare(source: Source, hashes: Sequence[str], asked: Config, progress: Progress, *, may_pad: bool) -> ImageSet:
     data = asked.data
     preprocess = asked_contract(source, asked, progress, may_pad=may_pad)
     images = prepare(
@@ -247,10 +301,14 @@ def _prepare(source: Source, asked: Config, progress: Progress, *, may_pad: bool
         val_fraction=data.val_fraction,
         test_fraction=data.test_fraction,
         seed=asked.seed,
+        hashes=hashes,
+        near_duplicates=data.near_duplicates,
         skip_broken=data.skip_broken,
         progress=progress,
     )
-    return dataclasses.replace(images, preprocess=_with_asked_statistics(images.preprocess, data))
+    if data.fold is not None:
+        return images_of_fold(images, asked, number_folds(images, data.folds, asked.seed))
+    return with_given_statistics(images, data.mean, data.std)
 
 
 def _without_harmful_crop(data: DataConfig, facts: Sequence[ImageFacts], progress: Progress) -> DataConfig:
@@ -264,18 +322,20 @@ def _without_harmful_crop(data: DataConfig, facts: Sequence[ImageFacts], progres
     return dataclasses.replace(data, fit="pad", crop_fraction=None)
 
 
-def _with_asked_statistics(measured: Preprocess, data: DataConfig) -> Preprocess:
-    """Mean and deviation as they were asked for, one number serving all channels, else as they were measured."""
-    asked = [values * measured.channels if values and len(values) == 1 else values for values in (data.mean, data.std)]
-    return measured.with_statistics(asked[0] or measured.mean, asked[1] or measured.std)
-
-
 def _asked_weights(asked: Config, progress: Progress) -> WeightFile | None:
     if asked.model.weights is None:
         return None
     file = with_asked_statistics(open_weights(asked.model.weights), asked.data)
     progress.say(f"preprocessing of the weights: {file.origin}")
     return file
+
+
+def _known_to(file: WeightFile | None) -> frozenset[str]:
+    """The content hashes that weights were trained on, where they are those of a run, or of one that began with it."""
+    folder = file.path.parent if file is not None else None
+    if folder is None or not (folder / "manifest.json").is_file():
+        return frozenset()
+    return frozenset(row.content_hash for row in Run.open(folder).splits() if row.split == "train" or row.is_known)
 
 
 def _with_what_weights_need(asked: Config, file: WeightFile) -> Config:
@@ -331,14 +391,7 @@ def _manifest(config: Config, images: ImageSet, num_parameters: int, head: str |
         "versions": _versions(arguments["model"]),
         "device": config.engine.device,
         "seed": config.seed,
-        "data": {
-            "origin": images.origin,
-            "kind": images.kind,
-            "fingerprint": images.fingerprint,
-            "counts": images.counts(),
-            "skipped": [dataclasses.asdict(each) for each in images.broken],
-            "remarks": list(images.remarks),
-        },
+        "data": data_facts(images),
         "classes": list(images.classes),
         "preprocessing": images.preprocess.to_dict(),
         "model": {
@@ -367,50 +420,11 @@ def _versions(model: str) -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
-def _split_rows(images: ImageSet) -> Iterator[SplitRow]:
-    for number, content_hash in enumerate(images.hashes):
-        label = images.classes[int(images.labels[number])]
-        yield SplitRow(content_hash, images.names[number], label, str(images.splits[number]))
-
-
-def _headline(part: ScoredSplit) -> dict[str, Any]:
-    scores = part.scores
-    return {
-        "num_images": scores.num_images,
-        "accuracy": dataclasses.asdict(scores.accuracy),
-        "balanced_accuracy": scores.balanced_accuracy,
-        "macro_f1": scores.macro_f1,
-        "log_loss": scores.log_loss,
-    }
-
-
-def _write_predictions(run: Run, predictor: Predictor, part: ScoredSplit) -> None:
-    folder = run.path / "predictions"
-    folder.mkdir(exist_ok=True)
-    probabilities = predictor.probabilities(part.logits_NK)
-    rows = (
-        (part.hashes[number], predictor.classes[int(part.labels_N[number])], *map(repr, probabilities[number].tolist()))
-        for number in range(len(part.hashes))
-    )
-    storage.write_csv(folder / f"{part.split}.csv", ("content_hash", "class", *predictor.classes), rows)
-
-
-def _write_golden(run: Run, predictor: Predictor, images: ImageSet) -> None:
-    """Inputs of a few classes as encoded files, with the logits that any copy of the network must give."""
-    folder = run.path / "golden"
-    folder.mkdir(exist_ok=True)
-    rows = images.indices(main_split(images))
-    _, firsts = np.unique(images.labels[rows], return_index=True)
-    chosen = rows[firsts[:_GOLDEN_INPUTS]].tolist()
-    expected = []
-    for order, number in enumerate(chosen):
-        encoded = images.images.encoded(number)
-        name = f"{order}.bin"
-        storage.write_atomic(folder / name, encoded)
-        logits = predictor.logits(predictor.preprocess.pixels(encoded)[None])[0]
-        label = images.classes[int(images.labels[number])]
-        expected.append({"file": name, "class": label, "logits": logits.tolist()})
-    storage.write_json(folder / "expected.json", expected)
+def _fresh_network(run: Run, *, model: str | None, accept_changed_code: bool = False) -> nn.Module:
+    """The run's network as it was before its first step."""
+    network = network_from_manifest(run.manifest, model=model, accept_changed_code=accept_changed_code)
+    _adopt_again(run, network)
+    return network
 
 
 def _adopt_again(run: Run, network: nn.Module) -> None:
@@ -451,7 +465,9 @@ def _describe(images: ImageSet) -> str:
     sums = {split: sum(per_class.values()) for split, per_class in images.counts().items()}
     parts = ", ".join(f"{count:,} {split} ({count / total:.1%})" for split, count in sums.items())
     preprocess = images.preprocess
+    num_groups = len(set(images.groups) - {""})
+    groups = f" in {num_groups:,} groups" if num_groups else ""
     return (
-        f"{images.origin} ({images.kind}): {total:,} images of {len(images.classes)} classes, {parts}; "
+        f"{images.origin} ({images.kind}): {total:,} images of {len(images.classes)} classes{groups}, {parts}; "
         f"{preprocess.height} x {preprocess.width} x {preprocess.channels}, {preprocess.fit}"
     )

@@ -1,0 +1,92 @@
+"""kill -9 at random moments of a training run, and again while it is resumed, until it comes to its end."""
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from vitreous.checkpoint import load_newest_checkpoint
+from vitreous.errors import VitreousError
+from vitreous.progress import SILENT, Progress
+from vitreous.proof import subject
+from vitreous.proof.rows import ProofRow, row_of
+from vitreous.run import Run
+
+PROMISE = "killed at any moment, a run opens, has lost no finished epoch, and ends with the same weights, bit for bit"
+
+
+def prove(num_kills: int, seed: int = 0, progress: Progress = SILENT) -> ProofRow:
+    """Kill so many times; each run is killed until its last attempt outlives the patience of the killer."""
+    started = time.monotonic()
+    chooser = random.Random(seed)
+    verdicts: list[tuple[str, str]] = []
+    broken: list[str] = []
+    with (
+        tempfile.TemporaryDirectory(prefix="vitreous-kills-") as name,
+        progress.task("kills", num_kills, "kills") as task,
+    ):
+        folder = Path(name)
+        data = subject.write_data(folder)
+        wanted, whole_seconds = _attempt("train", folder / "whole", data, None)
+        run, kills_of_run = folder / "run", 0
+        while len(verdicts) < num_kills:
+            what = "resume" if (run / "manifest.json").exists() else "train"
+            if what == "train":
+                shutil.rmtree(run, ignore_errors=True)  # killed before it was a run
+            seen, _ = _attempt(what, run, data, chooser.uniform(0, whole_seconds))
+            if seen is None:
+                fault = _fault_of(run)
+                kills_of_run += 1
+                verdicts.append((f"kill {len(verdicts) + 1}", fault or "opens"))
+                broken += [f"kill {len(verdicts)}: {fault}"] if fault else []
+                task.advance(1)
+            if seen is not None or len(verdicts) == num_kills:
+                seen = seen or _attempt("resume" if (run / "manifest.json").exists() else "train", run, data, None)[0]
+                is_same = seen == wanted
+                verdicts[-1:] = [
+                    (last, f"{said}; at the end the same weights: {is_same}") for last, said in verdicts[-1:]
+                ]
+                if not is_same:
+                    broken.append(f"a run that was killed {kills_of_run} times ended with other weights: {seen}")
+                shutil.rmtree(run)
+                kills_of_run = 0
+    return row_of("kills", PROMISE, verdicts, broken, time.monotonic() - started)
+
+
+def _attempt(what: str, run: Path, data: Path, seconds: float | None) -> tuple[str | None, float]:
+    """Begin or go on, and kill it so long after it is ready; the weights' SHA-256, None if it was killed first."""
+    command = [sys.executable, "-m", "vitreous.proof.subject", what, str(run), str(data)]
+    environment = {**os.environ, "VITREOUS_CACHE": str(run.parent / "cache")}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        started = time.monotonic()
+        try:
+            process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return None, time.monotonic() - started
+        return process.stdout.read().strip() or "it ended in an error", time.monotonic() - started
+
+
+def _fault_of(path: Path) -> str | None:
+    """What is wrong with a run that was killed; None if it opens, and has all epochs but the one under way."""
+    if not (path / "manifest.json").exists():
+        return None
+    try:
+        run = Run.open(path)
+        _ = run.config, list(run.splits())
+        if run.manifest.get("weights"):
+            run.verified_weights()
+    except VitreousError as error:
+        return str(error)
+    checkpoint, _ = load_newest_checkpoint(run.checkpoints_path)
+    told = [line["epoch"] for line in run.metrics()]
+    kept = checkpoint.progress["epoch"] if checkpoint else 0
+    if told and kept < max(told) - 1:
+        return f"{max(told)} epochs were told, and {kept} are left"
+    return None
