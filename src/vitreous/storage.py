@@ -11,6 +11,7 @@ import io
 import json
 import os
 import shutil
+import socket
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -150,18 +151,22 @@ def lock(path: Path, *, wait_seconds: float = -1) -> Iterator[None]:
         wait_seconds: how long to wait for another holder; -1 waits for ever.
 
     Raises:
-        MachineError: another process still holds it.
+        MachineError: another process still holds it; the message says which.
     """
+    holder = path.with_name(f"{path.name}.holder")  # the lock's own file is emptied by all who try
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         held = FileLock(path)
         try:
             held.acquire(timeout=wait_seconds)
         except Timeout:
-            raise MachineError(f"{path.parent} is in use by another process; wait for it or stop it.") from None
+            who = holder.read_text(encoding="utf-8") if holder.exists() else "it does not say which"
+            raise MachineError(f"{path.parent} is in use by another process ({who}); wait for it or stop it.") from None
+        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
     try:
         yield
     finally:
+        holder.unlink(missing_ok=True)
         held.release()
 
 

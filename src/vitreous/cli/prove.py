@@ -48,4 +48,6 @@ def _print(proof: "Proof") -> None:
             print(f"    {fault}")
         if len(row.broken) > _MOST_SHOWN:
             print(f"    ... and {len(row.broken) - _MOST_SHOWN:,} more")
+    for name in proof.not_tried:
+        print(f"{name}: not tried, this system does not let a process be watched so closely")
     print(f"{proof.machine}, {proof.started}")

@@ -69,15 +69,20 @@ def _try(run: Path, other: Path, name: str, damage: Damage, chooser: random.Rand
     """Damage a file, read what it belongs to, and mend it; None if it was found out."""
     path = run / name
     whole = path.read_bytes()
-    changed = damage(whole, (other / name).read_bytes(), chooser, canary)
-    if changed == whole or (path.suffix == ".json" and changed.split() == whole.split()):
-        return None  # nothing was changed, or white space between two words of JSON
+    changed = whole
+    while _says_the_same(path, whole, changed):  # noughts over noughts: draw again
+        changed = damage(whole, (other / name).read_bytes(), chooser, canary)
     path.write_bytes(changed)
     try:
         fault = _checkpoint_fault(run) if "/" in name else _run_fault(run)
     finally:
         path.write_bytes(whole)
     return "its code was run" if canary.exists() else fault
+
+
+def _says_the_same(path: Path, whole: bytes, changed: bytes) -> bool:
+    """Not a byte is another, or none but white space between the words of JSON."""
+    return changed == whole or (path.suffix == ".json" and changed.split() == whole.split())
 
 
 def _run_fault(path: Path) -> str | None:

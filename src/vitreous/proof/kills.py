@@ -16,6 +16,7 @@ from vitreous.proof import subject
 from vitreous.proof.rows import ProofRow, row_of
 from vitreous.run import Run
 
+_WHOLE, _BEFORE, _SAME = "whole", "not a run yet", "the same weights"
 PROMISE = "killed at any moment, a run opens, has lost no finished epoch, and ends with the same weights, bit for bit"
 
 
@@ -24,7 +25,6 @@ def prove(num_kills: int, seed: int = 0, progress: Progress = SILENT) -> ProofRo
     started = time.monotonic()
     chooser = random.Random(seed)
     verdicts: list[tuple[str, str]] = []
-    broken: list[str] = []
     with (
         tempfile.TemporaryDirectory(prefix="vitreous-kills-") as name,
         progress.task("kills", num_kills, "kills") as task,
@@ -32,28 +32,20 @@ def prove(num_kills: int, seed: int = 0, progress: Progress = SILENT) -> ProofRo
         folder = Path(name)
         data = subject.write_data(folder)
         wanted, whole_seconds = _attempt("train", folder / "whole", data, None)
-        run, kills_of_run = folder / "run", 0
-        while len(verdicts) < num_kills:
-            what = "resume" if (run / "manifest.json").exists() else "train"
-            if what == "train":
-                shutil.rmtree(run, ignore_errors=True)  # killed before it was a run
-            seen, _ = _attempt(what, run, data, chooser.uniform(0, whole_seconds))
+        run, kills, kills_of_run = folder / "run", 0, 0
+        while kills < num_kills:
+            seen, _ = _attempt(_next(run), run, data, chooser.uniform(0, whole_seconds))
             if seen is None:
-                fault = _fault_of(run)
-                kills_of_run += 1
-                verdicts.append((f"kill {len(verdicts) + 1}", fault or "opens"))
-                broken += [f"kill {len(verdicts)}: {fault}"] if fault else []
+                kills, kills_of_run = kills + 1, kills_of_run + 1
+                verdicts.append((f"kill {kills}", _verdict(run)))
                 task.advance(1)
-            if seen is not None or len(verdicts) == num_kills:
-                seen = seen or _attempt("resume" if (run / "manifest.json").exists() else "train", run, data, None)[0]
-                is_same = seen == wanted
-                verdicts[-1:] = [
-                    (last, f"{said}; at the end the same weights: {is_same}") for last, said in verdicts[-1:]
-                ]
-                if not is_same:
-                    broken.append(f"a run that was killed {kills_of_run} times ended with other weights: {seen}")
+            if seen is not None or kills == num_kills:
+                seen = seen or _attempt(_next(run), run, data, None)[0]
+                said = _SAME if seen == wanted else f"other weights: {seen}"
+                verdicts.append((f"the end of a run that was killed {kills_of_run} times", said))
                 shutil.rmtree(run)
                 kills_of_run = 0
+    broken = [f"{trial}: {said}" for trial, said in verdicts if said not in (_WHOLE, _BEFORE, _SAME)]
     return row_of("kills", PROMISE, verdicts, broken, time.monotonic() - started)
 
 
@@ -73,10 +65,18 @@ def _attempt(what: str, run: Path, data: Path, seconds: float | None) -> tuple[s
         return process.stdout.read().strip() or "it ended in an error", time.monotonic() - started
 
 
-def _fault_of(path: Path) -> str | None:
-    """What is wrong with a run that was killed; None if it opens, and has all epochs but the one under way."""
+def _next(run: Path) -> str:
+    """What is to be done with what a kill has left."""
+    if (run / "manifest.json").exists():
+        return "resume"
+    shutil.rmtree(run, ignore_errors=True)
+    return "train"
+
+
+def _verdict(path: Path) -> str:
+    """Whether a run that was killed opens, and has all epochs but the one under way."""
     if not (path / "manifest.json").exists():
-        return None
+        return _BEFORE
     try:
         run = Run.open(path)
         _ = run.config, list(run.splits())
@@ -89,4 +89,4 @@ def _fault_of(path: Path) -> str | None:
     kept = checkpoint.progress["epoch"] if checkpoint else 0
     if told and kept < max(told) - 1:
         return f"{max(told)} epochs were told, and {kept} are left"
-    return None
+    return _WHOLE

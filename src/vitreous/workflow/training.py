@@ -24,7 +24,7 @@ from vitreous.config import Config, DataConfig, settled
 from vitreous.data.decode import ImageFacts
 from vitreous.data.exclusion import leave_out, read_exclusions, refuse_unknown
 from vitreous.data.grouping import group_images
-from vitreous.data.images import BrokenImage
+from vitreous.data.images import BrokenImage, listed
 from vitreous.data.prepared import ImageSet, number_folds, prepare, refuse_broken, scan, with_given_statistics
 from vitreous.data.preprocess import Preprocess, share_kept_by_crop, suggest_preprocess
 from vitreous.data.source import Source, open_source
@@ -201,6 +201,7 @@ def _train_to_end(
     progress: Progress,
     stop: StopContext | None,
 ) -> Run:
+    _say_where_bits_may_differ(run, progress)
     with held_with_folds(run), stop or nullcontext(lambda: None) as stop_request:
         predictor, scored = train_run(run, network, images, progress, stop_request)
         if has_folds(run.config):
@@ -210,6 +211,16 @@ def _train_to_end(
         page.write_report(complete, network.cpu(), predictor.preprocess, scored)
     run.update_manifest(status="complete")
     return run
+
+
+def _say_where_bits_may_differ(run: Run, progress: Progress) -> None:
+    """Before the first step: why a run that is stopped would not go on to the same bits, if it would not."""
+    device = settled(run.config.engine.device)
+    if device != "cpu":
+        progress.say(f"{device} adds in no fixed order: a run that is stopped goes on, but not to the same bits")
+    begun, now = run.manifest["versions"], _versions(run.manifest["model"]["name"])
+    if changed := [f"{name} {begun[name]}, now {now[name]}" for name in now if begun.get(name, now[name]) != now[name]]:
+        progress.say(f"this run was begun with {listed(changed)}: it goes on, but perhaps not to the same bits")
 
 
 def asked_settings(config: Config | Path | str | None, data: str | Path, settings: Mapping[str, Any]) -> Config:
