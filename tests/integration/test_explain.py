@@ -55,8 +55,10 @@ def test_the_way_on_can_be_typed_as_it_is_printed(cli, trained):
 
 def test_a_logit_is_what_predict_says(cli, trained):
     run, image = trained
+    predictor = vitreous.load_run(run)
     logits = [vitreous.explain_number(run, image, "head", (number,)).value for number in range(2)]
-    probabilities = vitreous.load_run(run).predict(image).probabilities
+    logits = [logit / predictor.calibration.temperature for logit in logits]
+    probabilities = predictor.predict(image).probabilities
     exponentials = [math.exp(logit) for logit in logits]
     assert [each / sum(exponentials) for each in exponentials] == pytest.approx(list(probabilities), abs=1e-6)
 

@@ -131,6 +131,7 @@ def explain_image(
     name: str,
     target: int | None = None,
     fresh: nn.Module | None = None,
+    temperature: float = 1.0,
     progress: Progress = SILENT,
 ) -> Explanation:
     """Explain one answer and write the pictures, ``explanation.json`` and ``index.html`` into a new folder.
@@ -144,6 +145,8 @@ def explain_image(
         name: of the image.
         target: the class to explain; by default the answer.
         fresh: the same architecture with its first weights, to compare what training made of the receptive field.
+        temperature: divides the logits for the confidence that is told, as prediction does; the maps and curves are of
+            the network's own probabilities.
         progress: where a bar goes.
 
     Raises:
@@ -155,8 +158,7 @@ def explain_image(
         raise UserError(f"{out} exists; name a new folder with --out.")
     values = record_values(network, input_1CHW, with_gradients=True)
     logits_K = _logits(values, classes)
-    probabilities = logits_K.softmax(0)
-    answer = int(probabilities.argmax())
+    answer = int(logits_K.argmax())
     chosen = answer if target is None else target
     if not 0 <= chosen < len(classes):
         raise UserError(f"there is no class {chosen}; the network's {len(classes)} are counted from 0.")
@@ -174,7 +176,7 @@ def explain_image(
                 numbers.update(found)
             task.advance()
     believed = numbers.get("attribution", {}).get("believe")
-    confidence = float(probabilities[answer])
+    confidence = float((logits_K.double() / temperature).softmax(0)[answer])
     made = Explanation(out, name, classes[answer], confidence, classes[chosen], believed, tuple(parts), numbers)
     _write(made, files)
     return made

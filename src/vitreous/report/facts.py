@@ -15,6 +15,7 @@ _FITS = {
     "centre": "never enlarged; shrunk if too large, then centred",
 }
 _MAX_LISTED = 20
+_MAX_FILES = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,21 @@ def remarks(run: Run, *, with_names: bool) -> list[str]:
         more = "; …" if with_names and len(skipped) > _MAX_LISTED else ""
         said.append(f"{len(skipped):,} unreadable files were left out{': ' if listed else '.'}{listed}{more}")
     return said
+
+
+def found(run: Run, *, with_names: bool) -> list[Mapping[str, Any]]:
+    """What the look at the data found before training, the gravest first; without names, which kind and how many."""
+    findings = [each for each in run.manifest.get("findings") or () if isinstance(each, Mapping)]
+    return [
+        {
+            "severity": each.get("severity", ""),
+            "code": each.get("code", ""),
+            "seen": each.get("seen", "") if with_names else f"{each.get('count') or 'some'} images",
+            "edit": each.get("edit", "") if with_names else "",
+            "files": [str(name) for name in (each.get("files") or ())[:_MAX_FILES]] if with_names else [],
+        }
+        for each in findings
+    ]
 
 
 def commands(run: Run) -> list[Command]:

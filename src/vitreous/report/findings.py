@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from vitreous.evaluation.scored import ScoredSplit
 from vitreous.evaluation.scores import ClassScore, Scores
-from vitreous.predictor import softmax
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +106,7 @@ def ordinary_right(scored: ScoredSplit, classes: Sequence[str]) -> Answer | None
 def _surest_first(scored: ScoredSplit, indices: NDArray[np.intp]) -> list[int]:
     """By confidence; those that round to the same number are told apart by the lead of the largest logit."""
     logits_NK = scored.logits_NK[indices]
-    confidence_N = softmax(logits_NK).max(axis=1)
+    confidence_N = scored.probabilities[indices].max(axis=1)
     two_largest_N2 = np.sort(logits_NK, axis=1)[:, -2:]
     lead_N = two_largest_N2[:, -1] - two_largest_N2[:, 0]
     order = np.lexsort((indices, -lead_N, -confidence_N))
@@ -115,6 +114,6 @@ def _surest_first(scored: ScoredSplit, indices: NDArray[np.intp]) -> list[int]:
 
 
 def _answer(scored: ScoredSplit, classes: Sequence[str], index: int) -> Answer:
-    (probabilities_K,) = softmax(scored.logits_NK[index : index + 1])
+    probabilities_K = scored.probabilities[index]
     truth, label = int(scored.labels_N[index]), int(scored.logits_NK[index].argmax())
     return Answer(index, classes[truth], classes[label], float(probabilities_K[label]), float(probabilities_K[truth]))

@@ -22,12 +22,13 @@ from vitreous.evaluation.scored import ScoredSplit
 from vitreous.explanation.features import feature_maps, filters_on_input, first_convolution, strongest
 from vitreous.predictor import confidence_text
 from vitreous.predictor.torch_backend import network_input
-from vitreous.report import curves, facts, findings, pictures
+from vitreous.report import curves, facts, findings, pictures, trust
 from vitreous.report.findings import Answer
 from vitreous.report.pictures import Picture
 from vitreous.run import Run
 
 NUM_MISTAKES = 24
+NUM_DOUBTS = 12
 NUM_MAPS = 8
 MAX_FILTERS = 64
 MAX_MATRIX_CLASSES = 40
@@ -137,6 +138,10 @@ def render(
             pairs=findings.confused_pairs(scores, 10 if has_matrix else 40),
             num_wrong=scores.num_images - num_right,
             mistakes=_shown(main, mistakes) if with_images else [],
+            doubts=_shown(main, trust.doubts_of(main, run.classes, NUM_DOUBTS)) if with_images else [],
+            trust=trust.trust_of(run, main),
+            leaked=trust.leaked_scores(run, main.split),
+            found=facts.found(run, with_names=with_images),
             with_images=with_images,
             has_pixels=main.pixels_NHWC is not None,
             bank=bank,

@@ -107,6 +107,7 @@ def explain(
             name=Path(image).name,
             target=number,
             fresh=fresh,
+            temperature=seen.predictor.calibration.temperature,
             progress=progress,
         )
 
