@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
@@ -192,6 +192,9 @@ def test_the_set_is_that_of_a_backward_pass_and_the_window_holds_it(network, dat
         with pytest.raises(RuntimeError):
             network.eval()(torch.zeros(1, *shape))
         return
+    assume(
+        all(math.prod(each) for operation in found.operations for each in operation.outputs)
+    )  # torch is of two minds
     last = found.recording.find("")
     with FlopCounterMode(display=False) as flops, torch.no_grad():
         output = network.eval()(torch.zeros(1, *shape))
