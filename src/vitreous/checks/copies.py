@@ -118,9 +118,12 @@ def label_conflicts(data: Examined) -> Iterator[Finding]:
 
 
 def within_a_class(data: Examined) -> Iterator[Finding]:
-    """Copies that add nothing: of the same class, and where parts are given of the same part."""
+    """Copies that add nothing: of the same class, and where parts are given of the same part.
+
+    Only those with equal bytes are left out by the list: of two that look alike, a person knows which adds something.
+    """
     extra: list[int] = []
-    equal = 0
+    equal: list[int] = []
     clusters = []
     for cluster in data.clusters:
         kept: dict[tuple[int, str], set[str]] = {}
@@ -129,7 +132,7 @@ def within_a_class(data: Examined) -> Iterator[Finding]:
             seen = kept.setdefault(_place(data, int(i)), set())
             if seen:
                 extra.append(int(i))
-                equal += data.hashes[i] in seen
+                equal += [int(i)] if data.hashes[i] in seen else []
             seen.add(data.hashes[i])
         if len(extra) > before:
             clusters.append(cluster)
@@ -141,13 +144,13 @@ def within_a_class(data: Examined) -> Iterator[Finding]:
         severity="consider" if share >= 0.005 else "note",
         where="the classes",
         seen=f"{counted(len(extra), 'copy', 'copies')} ({share:.1%} of all images) of what the class has already",
-        arithmetic=f"{equal:,} byte for byte, {len(extra) - equal:,} scaled, compressed or brightened anew; e.g. "
-        + _examples(data, clusters),
-        edit="nothing must be done: all copies of a picture go to one part; --fix-list leaves all but one out, so that "
-        "none counts more than others",
+        arithmetic=f"{len(equal):,} byte for byte, {len(extra) - len(equal):,} scaled, compressed or brightened anew; "
+        "e.g. " + _examples(data, clusters),
+        edit="nothing must be done: all copies of a picture go to one part; --fix-list leaves out those that are "
+        "equal byte for byte, so that none counts more than others",
         files=_names(data, clusters),
         count=len(extra),
-        exclude=data.names(extra),
+        exclude=data.names(equal),
     )
 
 
