@@ -142,17 +142,19 @@ def draw_gain(lines: list[dict], target: Path) -> None:
 
 
 def proof_table(lines: list[dict]) -> str:
-    """The rows of the newest ``vitreous prove --full --json``, which is a line."""
+    """One row a promise: its newest line."""
     if not lines:
         return "Not measured yet.\n"
-    proof = lines[-1]
-    rows = ["| promise | tried | held | seconds | verdicts, SHA-256 |", "|---|---|---|---|---|"]
+    newest = {line["name"]: line for line in lines}.values()
+    rows = ["| promise | tried | held | seconds | verdicts, SHA-256 | on |", "|---|---|---|---|---|---|"]
     rows += [
-        f"| {row['name']} | {row['tried']:,} | {row['held']:,} | {row['seconds']:,.0f} | `{row['sha256'][:16]}` |"
-        for row in proof["rows"]
+        f"| {line['name']} | {line['tried']:,} | {line['held']:,} | {line['seconds']:,.0f} "
+        f"| `{line['sha256'][:16]}` | {line['started'][:10]} |"
+        for line in newest
     ]
-    versions = ", ".join(f"{name} {version}" for name, version in proof["versions"].items())
-    told = f"`vitreous prove --full`, {proof['started']}, {proof['machine']}; {versions}."
+    versions = "; ".join(sorted({", ".join(f"{k} {v}" for k, v in line["versions"].items()) for line in newest}))
+    machines = "; ".join(sorted({line["machine"] for line in newest}))
+    told = f"Each by `python -m benchmarks.proof`, as `vitreous prove --full` does it. {versions}. Machine: {machines}."
     return "\n".join([*rows, "", told, ""])
 
 

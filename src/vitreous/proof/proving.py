@@ -80,11 +80,15 @@ def prove(run: str | Path | None = None, *, full: bool = False, seed: int = 0, p
         rows.append(crash_points.prove(effort.every_crash_point, progress))
         not_tried = ()
     rows.append(kills.prove(effort.kills, seed, progress))
-    versions = {name: version(name) for name in ("vitreous", "torch", "numpy", "pillow", "safetensors")}
     machine = (
         f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}"
     )
-    return Proof(tuple(rows), not_tried, machine, versions, started)
+    return Proof(tuple(rows), not_tried, machine, versions(), started)
+
+
+def versions() -> dict[str, str]:
+    """Of what a proof depends on."""
+    return {name: version(name) for name in ("vitreous", "torch", "numpy", "pillow", "safetensors")}
 
 
 def _whole(path: Path) -> ProofRow:
