@@ -1,6 +1,6 @@
 """Do the promises hold? What `vitreous prove --full` tries, a line for each promise.
 
-    python -m benchmarks.proof                        the better part of an hour on two cores; can be stopped and started
+    python -m benchmarks.proof                     the better part of an hour; it can be stopped and started
     python -m benchmarks.proof --only "power cuts"
 
 A promise that has its line for these sources is not tried again. ``python -m benchmarks.tables`` writes the table of
