@@ -132,9 +132,11 @@ class TrainingConfig(_Section):
         None, "passes over the training images; 0 fits the head of given weights alone", least=0, most=100_000
     )
     batch_size: int | None = setting(None, "images in one optimizer step", least=2, most=65_536)
-    optimizer: str | None = setting(None, "sgd is Nesterov's", choices=("sgd", "adamw"))
+    optimizer: str | None = setting(
+        None, "sgd is Nesterov's; muon is for filters, beside sgd for the rest", choices=("sgd", "adamw", "muon")
+    )
     learning_rate: float | None = setting(None, "the highest rate of the schedule", least=1e-9, most=100.0)
-    momentum: float = setting(0.9, "of sgd; beta1 of adamw", least=0.0, most=0.999)
+    momentum: float = setting(0.9, "of sgd, also beside muon; beta1 of adamw", least=0.0, most=0.999)
     weight_decay: float | None = setting(None, "on filters and matrices, not on biases or norms", least=0.0, most=10.0)
     schedule: str = setting("linear", "shape of the fall after the warm-up", choices=("linear", "cosine", "constant"))
     warmup_fraction: float = setting(0.15, "share of all steps in which the rate rises", least=0.0, most=0.9)
@@ -228,6 +230,20 @@ class Config:
             values = dataclasses.asdict(getattr(self, name))
             document[name] = {key: value for key, value in values.items() if value is not None}
         return tomli_w.dumps(document)
+
+    def asked(self) -> list[str]:
+        """The full names of the settings that are not at their defaults.
+
+        >>> Config(seed=3).override(["training.epochs=2"]).asked()
+        ['seed', 'training.epochs']
+        """
+        defaults = Config()
+        names = ["seed"] if self.seed != defaults.seed else []
+        for section in _SECTIONS:
+            ours, theirs = getattr(self, section), getattr(defaults, section)
+            fields = [spec.name for spec in dataclasses.fields(ours)]
+            names += [f"{section}.{name}" for name in fields if getattr(ours, name) != getattr(theirs, name)]
+        return names
 
     def updated(self, document: Mapping[str, Any]) -> Self:
         """These settings with those of ``document`` (nested as in TOML) laid over them.

@@ -3,7 +3,7 @@
 Pixels come from the one contract (``vitreous.data.preprocess``), logits from a backend, probabilities from here.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -89,12 +89,15 @@ class Predictor:
         self.calibration = calibration or Calibration()
         self.batch_size = _batch_size(preprocess)
 
-    def logits(self, pixels_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """N,K logits of any number of prepared images, in batches of one fixed size."""
-        if len(pixels_NHWC) == 0:
-            return np.zeros((0, len(self.classes)), np.float32)
-        starts = range(0, len(pixels_NHWC), self.batch_size)
-        return np.concatenate([self.backend.logits(pixels_NHWC[start : start + self.batch_size]) for start in starts])
+    def logits(
+        self, pixels_NHWC: NDArray[np.uint8], before_batch: Callable[[], None] = lambda: None
+    ) -> NDArray[np.float32]:
+        """N,K logits of any number of prepared images, in batches of one fixed size; ``before_batch`` may raise."""
+        batches = [np.zeros((0, len(self.classes)), np.float32)]
+        for start in range(0, len(pixels_NHWC), self.batch_size):
+            before_batch()
+            batches.append(self.backend.logits(pixels_NHWC[start : start + self.batch_size]))
+        return np.concatenate(batches)
 
     def answer(self, pixels_NHWC: NDArray[np.uint8]) -> Answers:
         """Logits and familiarity of prepared images, at most a batch of them."""

@@ -170,7 +170,8 @@ class Trainer:
                 head = self._head_of(network)
                 head.weight.copy_(fitted.weight_KD)
                 head.bias.copy_(fitted.bias_K)
-        self._score(fitted.train_loss, time.perf_counter() - started, len(features_ND))
+        logits_NK = self.predictor.logits(self.val_pixels)
+        self._score(logits_NK, fitted.train_loss, time.perf_counter() - started, len(features_ND))
         self._save()
 
     def _features(self, stop: StopRequest) -> tuple[Tensor, Tensor]:
@@ -218,7 +219,8 @@ class Trainer:
                 started, first = time.perf_counter(), self.place.steps_in_epoch
                 try:
                     self._train_epoch(stop, task)
-                    self._finish_epoch(time.perf_counter() - started, (self.num_batches - first) * self.batch_size)
+                    seconds, num_images = time.perf_counter() - started, (self.num_batches - first) * self.batch_size
+                    self._finish_epoch(stop, seconds, num_images)
                 except NotFiniteError as error:
                     self._go_back(error)
         publish_weights(self.run, self.best, _best_facts(self.place.to_json()))
@@ -249,7 +251,7 @@ class Trainer:
         """
         rate, rollbacks = self._rate, self.place.rollbacks + 1
         smaller = self.place.rate_share * ROLLBACK_SHARE
-        self.optimizer.state.clear()
+        restore_optimizer(self.optimizer, {})
         if not self.restore():
             for network in (self.network, self.average.network):
                 network.load_state_dict(self.first_weights)
@@ -331,18 +333,22 @@ class Trainer:
             )
         unseen.clear()
 
-    def _finish_epoch(self, seconds: float, num_images: int) -> None:
+    def _finish_epoch(self, stop: StopRequest, seconds: float, num_images: int) -> None:
+        def check() -> None:
+            if (signal_number := stop()) is not None:
+                self._save_and_stop(signal_number)
+
         place = self.place
         self.average.settle()
+        logits_NK = self.predictor.logits(self.val_pixels, check)
         place.epoch += 1
-        self._score(place.loss_sum / self.num_batches, seconds, num_images)
+        self._score(logits_NK, place.loss_sum / self.num_batches, seconds, num_images)
         place.steps_in_epoch, place.loss_sum = 0, 0.0
         self._save()
 
-    def _score(self, train_loss: float, seconds: float, num_images: int) -> None:
-        """Score the network on ``val`` after ``place.epoch`` epochs, keep it if it is the best, and tell."""
+    def _score(self, logits_NK: NDArray[np.float32], train_loss: float, seconds: float, num_images: int) -> None:
+        """Score the answers on ``val`` after ``place.epoch`` epochs, keep the network if it is the best, and tell."""
         place = self.place
-        logits_NK = self.predictor.logits(self.val_pixels)
         if not np.isfinite(logits_NK).all():
             raise NotFiniteError(f"the network's answers are no longer finite after epoch {place.epoch}.")
         val_accuracy, val_loss = accuracy(logits_NK, self.val_labels), log_loss(logits_NK, self.val_labels)

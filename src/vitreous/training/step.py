@@ -3,7 +3,8 @@
 import torch
 import torch.nn.functional as F  # noqa: N812, the field's name for it
 from torch import Tensor, nn
-from torch.optim import Optimizer
+
+from vitreous.training.optim import Optimizer
 
 
 def train_step(

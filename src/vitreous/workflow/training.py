@@ -96,6 +96,7 @@ def train(
     if path is not None:
         require_free(path)
     asked = asked_settings(config, data, settings)
+    names_asked = asked.asked()
     refuse_without_weights(asked)
     source = asked_source(data, asked)
     file = _asked_weights(asked, progress)
@@ -146,7 +147,7 @@ def train(
     freeze(network, settled(chosen.training.freeze), head)
     chosen = _with_engine(chosen, network, images, progress)
     path = path or free_run_path(_stem(asked.data.source))
-    manifest = _manifest(chosen, images, num_parameters, head)
+    manifest = _manifest(chosen, images, num_parameters, head) | {"asked": names_asked}
     manifest["findings"] = [{**each.to_json(), "files": each.files[:_FILES_TOLD], "exclude": []} for each in findings]
     if file is not None and adoption is not None:
         wants_fit = adoption.is_head_new or chosen.training.freeze == "backbone"
@@ -202,13 +203,17 @@ def _train_to_end(
     stop: StopContext | None,
 ) -> Run:
     _say_where_bits_may_differ(run, progress)
-    with held_with_folds(run), stop or nullcontext(lambda: None) as stop_request:
-        predictor, scored = train_run(run, network, images, progress, stop_request)
-        if has_folds(run.config):
-            cross_validate(run, images, fresh_network, progress, stop_request)
-    with recorded_threads(run.config.engine):
-        complete = Run(run.path, {**run.manifest, "status": "complete"})  # what the page says once it is there
-        page.write_report(complete, network.cpu(), predictor.preprocess, scored)
+    try:
+        with held_with_folds(run), stop or nullcontext(lambda: None) as stop_request:
+            predictor, scored = train_run(run, network, images, progress, stop_request)
+            if has_folds(run.config):
+                cross_validate(run, images, fresh_network, progress, stop_request)
+        with recorded_threads(run.config.engine):
+            complete = Run(run.path, {**run.manifest, "status": "complete"})  # what the page says once it is there
+            page.write_report(complete, network.cpu(), predictor.preprocess, scored)
+    except KeyboardInterrupt:  # in the report, or a second signal before it
+        run.update_manifest(status="interrupted")
+        raise
     run.update_manifest(status="complete")
     return run
 
