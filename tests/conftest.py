@@ -1,3 +1,7 @@
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command sets it; before torch is loaded
+
 import numpy as np
 import pytest
 from hypothesis import settings

@@ -1,7 +1,8 @@
 """Training state in and out: committed whole or not at all, verified when read, with the previous one to fall back on.
 
 A checkpoint is a directory ``checkpoints/step-<n>`` of ``state.safetensors`` (tensors), ``progress.json`` (the rest)
-and ``checkpoint.json`` (their SHA-256, written last). It is built under a temporary name, renamed when all is on disk.
+and ``checkpoint.json`` (their SHA-256 and whose they are, written last). It is built under a temporary name, renamed
+when all is on disk.
 """
 
 import json
@@ -36,8 +37,17 @@ class Checkpoint:
     progress: dict[str, Any]
 
 
-def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
-    """Commit a state, then delete all but the newest ``KEPT``.
+def save_checkpoint(
+    folder: Path, step: int, tensors: Mapping[str, Tensor], progress: Mapping[str, Any], identity: str | None
+) -> None:
+    """Commit a state, then delete all but the newest ``KEPT``; later ones, which were fallen back from, go as well.
+
+    Args:
+        folder: of the run's checkpoints.
+        step: names the state.
+        tensors: the state.
+        progress: what of it is not a tensor.
+        identity: of the run, see ``Run.identity``.
 
     Raises:
         NotFiniteError: a tensor is not finite; nothing is written.
@@ -52,28 +62,37 @@ def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], prog
     with storage.explained(folder):
         storage.make_directory(temporary)
     try:
-        _write(temporary, tensors, progress)
+        _write(temporary, tensors, progress, identity)
         if target.exists():  # the same step was saved before a kill; the bytes are the same
             storage.remove_directory(target)
         storage.replace_directory(temporary, target)
     finally:
         storage.remove_directory(temporary)
-    for old in _checkpoint_paths(folder)[KEPT:]:
-        storage.remove_directory(old)
+    found = _checkpoint_paths(folder)
+    for other in {*found} - {*[path for path in found if _step(path) <= step][:KEPT]}:
+        storage.remove_directory(other)
 
 
-def load_newest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest state that verifies, and a sentence about each newer one that does not."""
+def load_newest_checkpoint(folder: Path, identity: str | None) -> tuple[Checkpoint | None, list[str]]:
+    """The newest state of the run that verifies, and a sentence about each newer one that does not.
+
+    Args:
+        folder: of the run's checkpoints.
+        identity: of the run; None, as the oldest runs have it, takes that of any.
+    """
     problems: list[str] = []
     for path in _checkpoint_paths(folder):
         try:
+            if _is_of_other_run(path, identity):
+                problems.append(f"{path} belongs to another run; falling back to the one before it.")
+                continue
             return _read(path), problems
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
             problems.append(f"{path} is damaged ({error}); falling back to the one before it.")
     return None, problems
 
 
-def _write(folder: Path, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
+def _write(folder: Path, tensors: Mapping[str, Tensor], progress: Mapping[str, Any], identity: str | None) -> None:
     with storage.explained(folder):
         try:
             save_file(
@@ -84,11 +103,29 @@ def _write(folder: Path, tensors: Mapping[str, Tensor], progress: Mapping[str, A
             raise MachineError(f"{folder} cannot be written: {error}.") from None
         (folder / "progress.json").write_text(json.dumps(progress), encoding="utf-8")
         hashes = {name: storage.sha256_file(folder / name) for name in ("state.safetensors", "progress.json")}
-    storage.write_json(folder / "checkpoint.json", {"sha256": hashes})
+    owner = {} if identity is None else {"run": identity}
+    storage.write_json(folder / "checkpoint.json", {"sha256": hashes, **owner})
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    """What ``checkpoint.json`` says; the oldest do not tell their run.
+
+    Raises:
+        ValueError: it says something else.
+    """
+    manifest: dict[str, Any] = json.loads((path / "checkpoint.json").read_text(encoding="utf-8"))
+    if manifest.keys() - {"run"} != {"sha256"}:
+        raise ValueError("checkpoint.json holds other things than were written")
+    return manifest
+
+
+def _is_of_other_run(path: Path, identity: str | None) -> bool:
+    owner = _manifest(path).get("run")
+    return None not in (owner, identity) and owner != identity
 
 
 def _read(path: Path) -> Checkpoint:
-    manifest = json.loads((path / "checkpoint.json").read_text(encoding="utf-8"))
+    manifest = _manifest(path)
     for name in ("state.safetensors", "progress.json"):
         if storage.sha256_file(path / name) != manifest["sha256"][name]:
             raise ValueError(f"{name} has another SHA-256 than was written")

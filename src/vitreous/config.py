@@ -114,7 +114,9 @@ class ModelConfig(_Section):
 class AugmentationConfig(_Section):
     """How training images are varied; always drawn from (seed, epoch, image)."""
 
-    flip: bool | None = setting(None, "mirror left-right with probability 1/2")
+    flip: bool | str | None = setting(
+        None, "mirror left-right: true with probability 1/2, alternating in every second epoch"
+    )
     shift_px: int | None = setting(None, "move by up to this many pixels each way, edges reflected", least=0, most=64)
     zoom: float | None = setting(
         None, "enlarge a part with a share of 1 - zoom .. 1 of the sides, lying anywhere", least=0.0, most=0.9
@@ -122,6 +124,33 @@ class AugmentationConfig(_Section):
     light: float | None = setting(
         None, "multiply brightness and contrast by 1 - light .. 1 + light each", least=0.0, most=0.9
     )
+    rotate: float | None = setting(None, "turn by up to this many degrees either way", least=0.0, most=180.0)
+    shear: float | None = setting(
+        None, "slant along each axis by up to this share of the distance along the other", least=0.0, most=0.5
+    )
+    scale: float | None = setting(None, "enlarge or shrink about the centre by up to 1 + scale", least=0.0, most=1.0)
+    saturation: float | None = setting(
+        None, "multiply the colours' strength by 1 - saturation .. 1 + saturation", least=0.0, most=1.0
+    )
+    hue: float | None = setting(
+        None, "turn the colours by up to this share of the circle either way", least=0.0, most=0.5
+    )
+    randaugment: int | None = setting(None, "number of RandAugment's operations an image; 0 is off", least=0, most=8)
+    randaugment_magnitude: float = setting(9.0, "strength of RandAugment's operations", least=0.0, most=30.0)
+    cutout: float | None = setting(
+        None, "hide a square with this share of the shorter side; 0 is off", least=0.0, most=0.9
+    )
+    mixup: float | None = setting(
+        None, "average two images; alpha of their shares' Beta distribution; 0 is off", least=0.0, most=100.0
+    )
+    cutmix: float | None = setting(
+        None, "fill a box from another image; alpha of the areas' Beta distribution; 0 is off", least=0.0, most=100.0
+    )
+
+    def __post_init__(self) -> None:
+        _Section.__post_init__(self)
+        if isinstance(self.flip, str) and self.flip != "alternating":
+            raise ConfigError(f"flip = {self.flip!r} is not true, false or alternating.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,7 +160,19 @@ class TrainingConfig(_Section):
     epochs: int | None = setting(
         None, "passes over the training images; 0 fits the head of given weights alone", least=0, most=100_000
     )
+    minutes: float | None = setting(
+        None,
+        "plan network, size and epochs so that the whole run takes so long; what is set stays",
+        least=1e-3,
+        most=1e5,
+    )
+    epoch_share: float = setting(
+        1.0, "share of the training images that an epoch shows, others in each", least=1e-6, most=1.0
+    )
     batch_size: int | None = setting(None, "images in one optimizer step", least=2, most=65_536)
+    accumulate: int = setting(
+        1, "add a step's gradient up over so many parts of its batch, to save memory", least=1, most=1024
+    )
     optimizer: str | None = setting(
         None, "sgd is Nesterov's; muon is for filters, beside sgd for the rest", choices=("sgd", "adamw", "muon")
     )

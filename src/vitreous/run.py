@@ -100,29 +100,28 @@ class Run:
         run = cls(path, {"schema": SCHEMA, "status": "running", **manifest})
         try:
             storage.make_directory(path)
-            storage.write_text(path / "config.toml", config.to_toml())
-            rows = (
-                (
-                    row.content_hash,
-                    row.path,
-                    row.label,
-                    row.group,
-                    row.split,
-                    row.picture,
-                    "yes" if row.is_known else "",
-                )
-                for row in splits
-            )
-            storage.write_csv(path / "splits.csv", _SPLITS_HEADER, rows)
-            files = {name: storage.sha256_file(path / name) for name in ("config.toml", "splits.csv")}
-            run.update_manifest(files=files)
         except FileExistsError:
             require_free(path)
-        except (OSError, MachineError) as error:
+        except OSError as error:
+            raise RunError(f"the run folder {path} cannot be made: {error.strerror}") from None
+        try:
+            run._begin(config, splits)
+        except BaseException as error:  # a signal, too, leaves no folder that stands in the way and is no run
             storage.remove_directory(path)
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise RunError(f"the run folder {path} cannot be made: {reason}") from None
+            if isinstance(error, OSError | MachineError):
+                raise RunError(f"the run folder {path} cannot be made: {error}") from None
+            raise
         return run
+
+    def _begin(self, config: Config, splits: Iterable[SplitRow]) -> None:
+        storage.write_text(self.path / "config.toml", config.to_toml())
+        rows = (
+            (row.content_hash, row.path, row.label, row.group, row.split, row.picture, "yes" if row.is_known else "")
+            for row in splits
+        )
+        storage.write_csv(self.path / "splits.csv", _SPLITS_HEADER, rows)
+        files = {name: storage.sha256_file(self.path / name) for name in ("config.toml", "splits.csv")}
+        self.update_manifest(files=files)
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -176,6 +175,15 @@ class Run:
             RunError: it is not what was written when the run was made.
         """
         return Config.from_file(self._unchanged("config.toml"))
+
+    @property
+    def identity(self) -> str | None:
+        """What sets the run apart from others, for its checkpoints: a hash of settings and splits; None in the oldest.
+
+        Two runs of one identity end with the same bits, so their checkpoints may stand for each other.
+        """
+        files = self.manifest.get("files")
+        return None if files is None else storage.sha256_bytes(json.dumps(files, sort_keys=True).encode())
 
     @property
     def weights_path(self) -> Path:

@@ -54,7 +54,7 @@ def one_input(data: bytes) -> None:
         run = Run.open(FOLDER / "run")
         _ = (run.status, run.classes, run.config, list(run.splits()), run.metrics())
         Preprocess.from_dict(run.manifest.get("preprocessing") or {})
-        load_newest_checkpoint(run.checkpoints_path)
+        load_newest_checkpoint(run.checkpoints_path, run.identity)
         run.verified_weights()
     except VitreousError as error:
         if not str(error):

@@ -196,3 +196,19 @@ def test_models_and_cache_commands(cli):
     assert json.loads(out)["bytes"] >= 0
     assert cli("cache", "--clear")[0] == 0
     assert json.loads(cli("cache", "--json")[1])["packs"] == 0
+
+
+def test_the_mean_over_the_mirror_image_is_the_same_for_both(cli, run, photos, tmp_path):
+    image = Image.open(photos / "dark" / "0.jpg")
+    image.save(tmp_path / "one.png")
+    image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "other.png")
+    paths = tmp_path / "one.png", tmp_path / "other.png"
+    one, other = json.loads(cli("predict", run.path, *paths, "--tta", "--json")[1])["predictions"]
+    assert one["probabilities"] == pytest.approx(other["probabilities"], rel=1e-5)
+    status, out, _ = cli("evaluate", run.path, "--tta", "--json")
+    assert (status, json.loads(out)["tta"]) == (0, True)
+    assert "mirror image" in cli("evaluate", run.path, "--tta")[1]
+    assert "tta" not in json.loads(cli("evaluate", run.path, "--json")[1])
+    for command in (("evaluate", run.path), ("predict", run.path, paths[0])):
+        status, _, err = cli(*command, "--tta", "--coverage", "0.9")
+        assert (status, "leave one out" in err) == (2, True)

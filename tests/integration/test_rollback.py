@@ -72,7 +72,7 @@ def test_a_fault_that_a_smaller_rate_heals_costs_one_epoch(photos, tmp_path, bre
     assert "learning_rate = 0.02 in place of 0.08" in line
     assert max(calls[-3:]) < 0.02
     assert [line["epoch"] for line in run.metrics()] == [1, 2, 3]
-    checkpoint, _ = load_newest_checkpoint(run.checkpoints_path)
+    checkpoint, _ = load_newest_checkpoint(run.checkpoints_path, run.identity)
     assert (checkpoint.progress["rollbacks"], checkpoint.progress["rate_share"]) == (1, 0.25)
     assert all(tensor.isfinite().all() for tensor in checkpoint.tensors.values() if tensor.is_floating_point())
 
@@ -94,7 +94,7 @@ def test_three_times_and_no_more(photos, tmp_path, breaking):
     assert "after epoch 1 is kept" in str(stopped.value)
     run = Run.open(tmp_path / "run")
     assert run.status == "failed"
-    checkpoint, problems = load_newest_checkpoint(run.checkpoints_path)
+    checkpoint, problems = load_newest_checkpoint(run.checkpoints_path, run.identity)
     assert (checkpoint.progress["epoch"], problems) == (1, [])
     assert all(tensor.isfinite().all() for name, tensor in checkpoint.tensors.items() if name.startswith("best."))
 
@@ -105,7 +105,7 @@ def test_a_run_that_went_back_and_was_stopped_goes_on_to_the_same_bits(photos, t
 
     breaking(is_too_fast)
     straight = vitreous.train(photos, run=tmp_path / "straight", **TINY)
-    checkpoint, _ = load_newest_checkpoint(straight.checkpoints_path)
+    checkpoint, _ = load_newest_checkpoint(straight.checkpoints_path, straight.identity)
     assert checkpoint.progress["rollbacks"] == 1
     for stop_at in (4, 9, 14, 17):
         asked = iter(range(stop_at))

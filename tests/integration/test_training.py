@@ -106,8 +106,8 @@ def test_a_stopped_run_goes_on_to_the_same_bits(finished, photos, tmp_path, num_
     resumed = vitreous.resume(tmp_path / "stopped")
     assert resumed.status == "complete"
     assert resumed.manifest["weights"] == finished.manifest["weights"]
-    timeless = [{**line, "seconds": 0, "images_per_second": 0} for line in resumed.metrics()]
-    assert timeless == [{**line, "seconds": 0, "images_per_second": 0} for line in finished.metrics()]
+    timeless = [{**line, "seconds": 0, "images_per_second": 0, "spent": {}} for line in resumed.metrics()]
+    assert timeless == [{**line, "seconds": 0, "images_per_second": 0, "spent": {}} for line in finished.metrics()]
 
 
 def test_the_config_of_a_run_repeats_it_to_the_same_bits(finished, photos, tmp_path):
@@ -127,8 +127,14 @@ def test_the_network_learns(photos, tmp_path):
     assert run.metrics()[-1]["train_loss"] < run.metrics()[0]["train_loss"] / 2
 
 
-def test_adamw_and_gradient_clipping_train_too(photos, tmp_path):
-    settings = {"training.optimizer": "adamw", "training.clip_norm": 1.0, "training.schedule": "cosine"}
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"training.optimizer": "adamw", "training.clip_norm": 1.0, "training.schedule": "cosine"},
+        {"training.optimizer": "muon", "training.accumulate": 3, "augmentation.mixup": 0.4, "augmentation.cutmix": 1.0},
+    ],
+)
+def test_other_ways_to_train_go_on_to_the_same_bits_too(photos, tmp_path, settings):
     with pytest.raises(Interrupted):
         vitreous.train(photos, run=tmp_path / "stopped", stop=stop_after(5), **{**TINY, **settings})
     straight = train(photos, tmp_path / "straight", **settings)

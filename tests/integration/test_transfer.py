@@ -98,8 +98,8 @@ def test_a_stopped_run_goes_on_to_the_same_bits(pretrained, photos, tmp_path, nu
         vitreous.train(photos, run=tmp_path / "stopped", weights=pretrained.path, stop=stop_after(num_checks), **TINY)
     resumed = vitreous.resume(tmp_path / "stopped")
     assert resumed.manifest["weights"] == straight.manifest["weights"]
-    timeless = [{**line, "seconds": 0, "images_per_second": 0} for line in resumed.metrics()]
-    assert timeless == [{**line, "seconds": 0, "images_per_second": 0} for line in straight.metrics()]
+    timeless = [{**line, "seconds": 0, "images_per_second": 0, "spent": {}} for line in resumed.metrics()]
+    assert timeless == [{**line, "seconds": 0, "images_per_second": 0, "spent": {}} for line in straight.metrics()]
 
 
 def test_the_config_of_a_run_repeats_it_to_the_same_bits(pretrained, photos, tmp_path):

@@ -89,7 +89,7 @@ def run_in(path):
 
     run = Run.create(path, Config(), {"classes": ["cat", "dog"], "weights": None}, [])
     for step in (1, 2):
-        checkpoint.save_checkpoint(run.checkpoints_path, step, {"w": torch.ones(3)}, {"epoch": step})
+        checkpoint.save_checkpoint(run.checkpoints_path, step, {"w": torch.ones(3)}, {"epoch": step}, run.identity)
         run.append_metrics({"epoch": step})
     return run
 

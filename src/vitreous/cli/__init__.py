@@ -32,6 +32,7 @@ from vitreous.cli import (
     summary,
     train,
 )
+from vitreous.cli.signals import Stopped, leave_on_signals, unmasked_signals
 from vitreous.errors import VitreousError
 
 USAGE = 2
@@ -75,14 +76,18 @@ def main() -> None:
     """The ``vitreous`` command."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to stop
-    sys.exit(run_command(sys.argv[1:]))
+    # Before torch is loaded: threads that wait for each other by spinning keep a busy neighbour's core from each other.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    with leave_on_signals():
+        sys.exit(run_command(sys.argv[1:]))
 
 
 def run_command(arguments: Sequence[str]) -> int:
     """Run one command line; returns the exit status of DESIGN: 0, 1, 2, 3, 70, 130 or 143."""
     debug = "--debug" in arguments
     try:
-        status = app(args=[each for each in arguments if each != "--debug"], standalone_mode=False)
+        with unmasked_signals():
+            status = app(args=[each for each in arguments if each != "--debug"], standalone_mode=False)
     except VitreousError as error:
         if debug:
             raise
@@ -95,12 +100,12 @@ def run_command(arguments: Sequence[str]) -> int:
         is_help = text.startswith("Usage")  # a bare `vitreous`
         print(text if is_help else f"vitreous: {text} `vitreous --help` shows the way.", file=sys.stderr)
         return USAGE
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, typer.Abort, Stopped) as error:
         print(
             "vitreous: stopped. A run that had begun is listed by `vitreous runs`; `vitreous resume` goes on with it.",
             file=sys.stderr,
         )
-        return 130
+        return error.status if isinstance(error, Stopped) else 130
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -17,6 +17,7 @@ def command(
     coverage: Annotated[
         float | None, typer.Option(metavar="SHARE", help="Of the sets of candidates; by default 0.9 where possible.")
     ] = None,
+    tta: Annotated[bool, typer.Option("--tta", help="Average over each image and its mirror image.")] = False,
     skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave unreadable images out.")] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.")] = None,
     model: Factory = None,
@@ -32,6 +33,7 @@ def command(
         data,
         split=split,
         coverage=coverage,
+        tta=tta,
         skip_broken=skip_broken,
         device=device,
         model=model,
@@ -49,6 +51,8 @@ def print_scores(scores: dict[str, Any]) -> None:
     from vitreous.cli.console import print_table
 
     print(f"{scores['run']} on {scores['num_images']:,} {scores['split']} images of {scores['data']}")
+    if scores.get("tta"):
+        print("Each answer is the mean over the image and its mirror image (--tta).")
     print()
     print_table(("score", "value", "95% interval"), list(_figures(scores)), right=(1, 2))
     print()

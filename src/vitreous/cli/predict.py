@@ -29,6 +29,7 @@ def command(
         float | None,
         typer.Option(metavar="SHARE", help="Also the classes among which the true one is with this share, e.g. 0.9."),
     ] = None,
+    tta: Annotated[bool, typer.Option("--tta", help="Average over each image and its mirror image.")] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.")] = None,
     model: Factory = None,
     accept_changed_code: AcceptChangedCode = False,
@@ -47,7 +48,10 @@ def command(
     from vitreous.run import Run
     from vitreous.workflow import finished
 
+    if tta:
+        finished.refuse_coverage_of_means(coverage)
     predictor = finished.load_run(run, device, model=model, accept_changed_code=accept_changed_code)
+    predictor = predictor.mirror_averaged() if tta else predictor
     answers = finished.predict(predictor, ((path, _image(path)) for path in listed), coverage=coverage)
     if coverage is not None:
         predictor.calibration.threshold(coverage)  # refused before anything is printed

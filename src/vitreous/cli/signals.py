@@ -1,25 +1,88 @@
-"""SIGINT and SIGTERM while the loop runs: the first asks it to save and stop, a second one stops at once."""
+"""SIGINT and SIGTERM: a command is left in order; while a run trains, it is saved first.
 
+Whatever is left, nothing is half written: files get their names when they are whole, and locks go with the process.
+"""
+
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_NUMBERS = (signal.SIGINT, signal.SIGTERM)
+_PATIENCE_SECONDS = 8.0  # for what is under way to be left, e.g. a native function that does not look at signals
+
+Handler = Callable[[int, FrameType | None], None]
+
+
+class Stopped(BaseException):
+    """A signal ends the command: on the way out temporary files are removed and child processes ended.
+
+    No KeyboardInterrupt, which the parser of the command line would turn into 130 without a word.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.status = 128 + number
+
+
+@contextmanager
+def leave_on_signals() -> Iterator[None]:
+    """Within the context, a signal raises ``Stopped``; where that is not heard, the process ends a little later."""
+    with _handled(_leave):
+        yield
+
 
 @contextmanager
 def stop_on_signals() -> Iterator[Callable[[], int | None]]:
-    """Within the context, a signal is only noted; the function that it yields tells which came."""
+    """Within the context, a signal is only noted; the function that it yields tells which came.
+
+    Raises:
+        Stopped: a second signal came, or nobody asked for the first until the end.
+    """
     received: list[int] = []
 
-    def note(number: int, _frame: FrameType | None) -> None:
-        if received:
-            raise KeyboardInterrupt
+    def note(number: int, frame: FrameType | None) -> None:
         received.append(number)
+        if len(received) > 1:
+            _leave(number, frame)
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    previous = [signal.signal(number, note) for number in numbers]
-    try:
+    with _handled(note):
         yield lambda: received[0] if received else None
+        if received:
+            _leave(received[0], None)
+
+
+@contextmanager
+def unmasked_signals() -> Iterator[None]:
+    """Within the context, an error that a signal caused is ``Stopped`` again.
+
+    A signal is raised between any two instructions, and a lock or a library that it disturbs fails in its own way.
+    """
+    try:
+        yield
+    except Exception as error:
+        behind: BaseException | None = error
+        while behind is not None and not isinstance(behind, Stopped):
+            behind = behind.__context__
+        if behind is not None:
+            raise behind from None
+        raise
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    deadline = threading.Timer(_PATIENCE_SECONDS, os._exit, (128 + number,))
+    deadline.daemon = True
+    deadline.start()
+    raise Stopped(number)
+
+
+@contextmanager
+def _handled(handler: Handler) -> Iterator[None]:
+    previous = [signal.signal(number, handler) for number in _NUMBERS]
+    try:
+        yield
     finally:
-        for number, handler in zip(numbers, previous, strict=True):
-            signal.signal(number, handler)
+        for number, before in zip(_NUMBERS, previous, strict=True):
+            signal.signal(number, before)

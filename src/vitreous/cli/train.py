@@ -40,6 +40,9 @@ def command(
     epochs: Annotated[
         int | None, typer.Option(help="Passes over the training images; with --weights 0 fits the head alone.")
     ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Plan network, size and epochs so that all of it takes so long.")
+    ] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the network's input, in pixels.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of split, weights, order and augmentation; 0 by default.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.")] = None,
@@ -88,6 +91,7 @@ def command(
         weights=weights,
         freeze=freeze,
         epochs=epochs,
+        minutes=minutes,
         image_size=image_size,
         seed=seed,
         device=device,

@@ -4,7 +4,7 @@ Pixels come from the one contract (``vitreous.data.preprocess``), logits from a 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -29,6 +29,29 @@ class Backend(Protocol):
 
     def logits_and_features(self, pixels_NHWC: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The same logits, and N,D features: what the last layer is shown, or where that is not known the logits."""
+
+
+class MirrorAveraged:
+    """A backend that answers with the mean of the logits of each image and of its mirror image.
+
+    Features, and so familiarity, are those of the image as it is.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+
+    def logits(self, pixels_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """See ``Backend``."""
+        return self._averaged(self.backend.logits(pixels_NHWC), pixels_NHWC)
+
+    def logits_and_features(self, pixels_NHWC: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """See ``Backend``."""
+        logits_NK, features_ND = self.backend.logits_and_features(pixels_NHWC)
+        return self._averaged(logits_NK, pixels_NHWC), features_ND
+
+    def _averaged(self, logits_NK: NDArray[np.float32], pixels_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        mirrored_NHWC = np.ascontiguousarray(pixels_NHWC[:, :, ::-1])
+        return (logits_NK + self.backend.logits(mirrored_NHWC)) / np.float32(2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +111,15 @@ class Predictor:
         self.classes = tuple(classes)
         self.calibration = calibration or Calibration()
         self.batch_size = _batch_size(preprocess)
+
+    def mirror_averaged(self) -> "Predictor":
+        """The predictor that looks at each image twice, the second time in a mirror, and answers with the mean.
+
+        Worth it only where mirroring changes no class, and asked for only: it is another predictor than the one that
+        was scored, its coverage was never calibrated, and each answer takes twice the time.
+        """
+        calibration = replace(self.calibration, scores=None)
+        return Predictor(MirrorAveraged(self.backend), self.preprocess, self.classes, calibration)
 
     def logits(
         self, pixels_NHWC: NDArray[np.uint8], before_batch: Callable[[], None] = lambda: None

@@ -8,6 +8,7 @@
     power_loss.py     every state in which a power cut may leave the disk
     corruption.py     files that were damaged or forged
     subject.py        the small run that all of this is done to
+    child.py          a process that does not outlive the proof
     watch.py          what a process is about to do to files
 
 Nothing here touches the user's files or runs: all of it happens in a temporary folder, to a small network.

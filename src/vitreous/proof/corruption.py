@@ -1,10 +1,9 @@
 """Files of a run that were damaged, forged or exchanged: each is found out when it is read, and none runs code."""
 
-import os
 import pickle
 import random
+import shutil
 import struct
-import subprocess
 import sys
 import tempfile
 import time
@@ -15,6 +14,7 @@ from vitreous.checkpoint import load_newest_checkpoint
 from vitreous.errors import VitreousError
 from vitreous.progress import SILENT, Progress
 from vitreous.proof import subject
+from vitreous.proof.child import child
 from vitreous.proof.rows import ProofRow, row_of
 from vitreous.run import Run
 
@@ -31,15 +31,20 @@ def prove(num_mutations: int, seed: int = 0, progress: Progress = SILENT) -> Pro
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="vitreous-damage-") as folder:
         run, other = _two_runs(Path(folder))
-        names = [*_ONCE, *(f"{_newest(run).relative_to(run).as_posix()}/{name}" for name in _OF_A_CHECKPOINT)]
+        newest = _newest(run).relative_to(run).as_posix()
+        names = [*_ONCE, *(f"{newest}/{name}" for name in _OF_A_CHECKPOINT), newest]
         chooser, canary = random.Random(seed), Path(folder, "canary")
         verdicts, broken = [], []
         with progress.task("damaged files", num_mutations, "files") as task:
             for number in range(num_mutations):
                 name = chooser.choice(names)
-                kind = chooser.choice(sorted(_DAMAGES))
-                trial = f"{number}: {kind} in {_shown(name)}"
-                fault = _try(run, other, name, _DAMAGES[kind], chooser, canary)
+                if name == newest:
+                    trial = f"{number}: another run's checkpoint"
+                    fault = _try_other_checkpoint(run, other, newest)
+                else:
+                    kind = chooser.choice(sorted(_DAMAGES))
+                    trial = f"{number}: {kind} in {_shown(name)}"
+                    fault = _try(run, other, name, _DAMAGES[kind], chooser, canary)
                 verdicts.append((trial, fault or "found out"))
                 broken += [f"{trial}: {fault}"] if fault else []
                 task.advance(1)
@@ -52,8 +57,9 @@ def _two_runs(folder: Path) -> tuple[Path, Path]:
     runs = folder / "run", folder / "other"
     for number, run in enumerate(runs):
         command = [sys.executable, "-m", "vitreous.proof.subject", "train", str(run), str(data), str(number)]
-        environment = {**os.environ, "VITREOUS_CACHE": f"{folder}/cache"}
-        subprocess.run(command, check=True, capture_output=True, env=environment)
+        with child(command, {"VITREOUS_CACHE": f"{folder}/cache"}) as process:
+            process.communicate()
+            assert process.returncode == 0, "the subject trains"
     return runs
 
 
@@ -80,6 +86,18 @@ def _try(run: Path, other: Path, name: str, damage: Damage, chooser: random.Rand
     return "its code was run" if canary.exists() else fault
 
 
+def _try_other_checkpoint(run: Path, other: Path, name: str) -> str | None:
+    """A whole checkpoint of another run, of the same network at the same step, in place of the newest."""
+    path, aside = run / name, run / "aside"
+    path.rename(aside)
+    shutil.copytree(other / name, path)
+    try:
+        return _checkpoint_fault(run)
+    finally:
+        shutil.rmtree(path)
+        aside.rename(path)
+
+
 def _says_the_same(path: Path, whole: bytes, changed: bytes) -> bool:
     """Not a byte is another, or none but white space between the words of JSON."""
     return changed == whole or (path.suffix == ".json" and changed.split() == whole.split())
@@ -97,7 +115,7 @@ def _run_fault(path: Path) -> str | None:
 
 def _checkpoint_fault(path: Path) -> str | None:
     newest = _newest(path)
-    checkpoint, problems = load_newest_checkpoint(newest.parent)
+    checkpoint, problems = load_newest_checkpoint(newest.parent, Run.open(path).identity)
     if not problems:
         return "nobody noticed"
     if checkpoint is None or checkpoint.step >= int(newest.name.rpartition("-")[2]):

@@ -7,7 +7,6 @@ prints the number of points and then a JSON line for each that was tried.
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,6 +18,7 @@ from typing import Any
 
 from vitreous.progress import SILENT, Progress
 from vitreous.proof import subject
+from vitreous.proof.child import child
 from vitreous.proof.rows import ProofRow, row_of
 from vitreous.proof.watch import watch
 from vitreous.run import Run
@@ -36,8 +36,7 @@ def prove(every: int = 1, progress: Progress = SILENT) -> ProofRow:
     verdicts, broken = [], []
     with tempfile.TemporaryDirectory(prefix="vitreous-crash-") as folder:
         command = [sys.executable, "-m", "vitreous.proof.crash_points", folder, str(every)]
-        environment = {**os.environ, "VITREOUS_CACHE": f"{folder}/cache"}
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as worker:
+        with child(command, {"VITREOUS_CACHE": f"{folder}/cache"}) as worker:
             assert worker.stdout is not None
             num_points = int(worker.stdout.readline() or 0)
             wanted = range(0, num_points, every)

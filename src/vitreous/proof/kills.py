@@ -1,6 +1,5 @@
 """kill -9 at random moments of a training run, and again while it is resumed, until it comes to its end."""
 
-import os
 import random
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ from vitreous.checkpoint import load_newest_checkpoint
 from vitreous.errors import VitreousError
 from vitreous.progress import SILENT, Progress
 from vitreous.proof import subject
+from vitreous.proof.child import child
 from vitreous.proof.rows import ProofRow, row_of
 from vitreous.run import Run
 
@@ -52,8 +52,7 @@ def prove(num_kills: int, seed: int = 0, progress: Progress = SILENT) -> ProofRo
 def _attempt(what: str, run: Path, data: Path, seconds: float | None) -> tuple[str | None, float]:
     """Begin or go on, and kill it so long after it is ready; the weights' SHA-256, None if it was killed first."""
     command = [sys.executable, "-m", "vitreous.proof.subject", what, str(run), str(data)]
-    environment = {**os.environ, "VITREOUS_CACHE": str(run.parent / "cache")}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+    with child(command, {"VITREOUS_CACHE": str(run.parent / "cache")}) as process:
         assert process.stdout is not None
         process.stdout.readline()
         started = time.monotonic()
@@ -84,7 +83,7 @@ def _verdict(path: Path) -> str:
             run.verified_weights()
     except VitreousError as error:
         return str(error)
-    checkpoint, _ = load_newest_checkpoint(run.checkpoints_path)
+    checkpoint, _ = load_newest_checkpoint(run.checkpoints_path, run.identity)
     told = [line["epoch"] for line in run.metrics()]
     kept = checkpoint.progress["epoch"] if checkpoint else 0
     if told and kept < max(told) - 1:

@@ -9,7 +9,6 @@ import json
 import os
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,6 +19,7 @@ from typing import Any
 
 from vitreous.progress import SILENT, Progress
 from vitreous.proof import subject
+from vitreous.proof.child import child
 from vitreous.proof.rows import ProofRow, row_of
 from vitreous.proof.watch import watch
 
@@ -191,7 +191,7 @@ def fault_of(run: Path, is_made: bool, committed: int | None) -> str | None:
             opened.verified_weights()
     except VitreousError as error:
         return str(error)
-    checkpoint, problems = load_newest_checkpoint(run / "checkpoints")
+    checkpoint, problems = load_newest_checkpoint(run / "checkpoints", opened.identity)
     found = -1 if checkpoint is None else checkpoint.step
     if committed is not None and found < committed:
         return f"step {committed} was committed and the newest that is left is {found} ({'; '.join(problems)})"
@@ -205,9 +205,8 @@ def prove(num_states: int, seed: int = 0, progress: Progress = SILENT) -> ProofR
     broken: list[str] = []
     with tempfile.TemporaryDirectory(prefix="vitreous-power-") as folder:
         command = [sys.executable, "-m", "vitreous.proof.power_loss", folder, str(num_states), str(seed)]
-        environment = {**os.environ, "VITREOUS_CACHE": f"{folder}/cache"}
         with (
-            subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as worker,
+            child(command, {"VITREOUS_CACHE": f"{folder}/cache"}) as worker,
             progress.task("power cuts", num_states, "states") as task,
         ):
             assert worker.stdout is not None

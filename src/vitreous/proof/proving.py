@@ -108,7 +108,7 @@ def _whole(path: Path) -> ProofRow:
         except VitreousError as error:
             verdicts.append((name, str(error)))
             broken.append(f"{name}: {error}")
-    _, problems = load_newest_checkpoint(run.checkpoints_path)
+    _, problems = load_newest_checkpoint(run.checkpoints_path, run.identity)
     verdicts.append(("checkpoints", "; ".join(problems) or "whole"))
     broken += problems
     return row_of(f"the run {path}", "all of it is what was written", verdicts, broken, time.monotonic() - begun)

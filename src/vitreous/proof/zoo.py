@@ -1,8 +1,6 @@
 """Hostile and odd image files: each gets the verdict that it must get, quickly and in little memory, on every path."""
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from vitreous.progress import SILENT, Progress
+from vitreous.proof.child import child
 from vitreous.proof.rows import ProofRow, row_of
 from vitreous.proof.specimens import Specimen, specimens
 
@@ -75,10 +74,9 @@ def _read(files: Path, seen: Path, cache: Path, num_files: int, progress: Progre
     """What the reader tells, a line a file; a crash, or a bomb that goes off, takes it alone with it."""
     told: dict[str, Any] = {"seen": {}, "growth": -1}
     command: Sequence[str] = [*_READER, str(files), str(seen)]
-    environment = {**os.environ, "VITREOUS_CACHE": str(cache)}
     with (
         progress.task("hostile images", num_files, "files") as task,
-        subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as reader,
+        child(command, {"VITREOUS_CACHE": str(cache)}) as reader,
     ):
         assert reader.stdout is not None
         for line in reader.stdout:

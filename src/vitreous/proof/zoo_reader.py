@@ -28,10 +28,10 @@ def main() -> None:
     """Read all of them, then those that can be read once more on each path."""
     files, seen = (Path(argument) for argument in sys.argv[1:])
     paths = sorted(files.iterdir())
-    _read_one_of_each_format()  # what a first one loads is not the doing of those that follow
-    before = _peak_bytes()
+    read_one_of_each_format()  # what a first one loads is not the doing of those that follow
+    before = peak_bytes()
     readable = [path for path in paths if _tell_of(path, seen)]
-    _tell(growth=_peak_bytes() - before)
+    _tell(growth=peak_bytes() - before)
     _compare(readable)
 
 
@@ -63,14 +63,14 @@ def _compare(paths: Sequence[Path]) -> None:
         _tell(name=path.name, is_same_everywhere=all(np.array_equal(trained_on, each) for each in predicted))
 
 
-def _read_one_of_each_format() -> None:
+def read_one_of_each_format() -> None:
     for format in ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"):
         file = io.BytesIO()
         Image.new("RGB", (64, 64)).save(file, format)
         decode(file.getvalue())
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
     """The most memory that this process has had; 0 on a system that does not tell."""
     try:
         import resource

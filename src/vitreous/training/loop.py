@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from vitreous import storage
 from vitreous.augmentation import Augmentation
+from vitreous.augmentation.mixing import Mixing
 from vitreous.checkpoint import NotFiniteError, load_newest_checkpoint, save_checkpoint
 from vitreous.config import settled
 from vitreous.data.images import listed
@@ -29,13 +30,15 @@ from vitreous.predictor import Predictor
 from vitreous.predictor.torch_backend import TorchBackend, network_input
 from vitreous.progress import SILENT, Progress, Task
 from vitreous.run import Run
+from vitreous.training.allocator import kept_blocks
+from vitreous.training.clock import Clock
 from vitreous.training.ema import Average
 from vitreous.training.engine import lay_out, recorded_threads
 from vitreous.training.finetune import freeze, set_training_mode
 from vitreous.training.head import backbone_features, fit_head
 from vitreous.training.optim import make_optimizer, optimizer_tensors, restore_optimizer, set_rate
 from vitreous.training.schedule import rate_at
-from vitreous.training.step import train_step
+from vitreous.training.step import MixedLabels, train_step
 from vitreous.weights import publish_weights
 
 StopRequest = Callable[[], int | None]  # the number of the signal that asks to stop, if one came
@@ -83,7 +86,8 @@ def fit(
         MachineError: numbers stay finite at no smaller learning rate either, the disk is full, or another process
             trains this run.
     """
-    with storage.lock(run.path / ".lock", wait_seconds=0), recorded_threads(run.config.engine), torch.random.fork_rng():
+    lock, threads = storage.lock(run.path / ".lock", wait_seconds=0), recorded_threads(run.config.engine)
+    with lock, threads, kept_blocks(), torch.random.fork_rng():
         trainer = Trainer(run, network, images, progress)
         is_begun = trainer.restore()
         run.update_manifest(status="running")
@@ -110,7 +114,7 @@ def fit(
 
 def restore_weights(run: Run) -> bool:
     """Write the best weights that the newest whole checkpoint holds as the run's; False where there is none."""
-    checkpoint, _ = load_newest_checkpoint(run.checkpoints_path)
+    checkpoint, _ = load_newest_checkpoint(run.checkpoints_path, run.identity)
     best = _part(checkpoint.tensors, "best") if checkpoint else {}
     if not best or checkpoint is None:
         return False
@@ -134,10 +138,8 @@ class Trainer:
         self.predictor = Predictor(
             TorchBackend(self.average.network, self.preprocess, self.device), self.preprocess, images.classes
         )
-        varied = config.augmentation
-        self.augmentation = Augmentation(
-            settled(varied.flip), settled(varied.shift_px), settled(varied.zoom), settled(varied.light)
-        )
+        self.augmentation = Augmentation.from_config(config.augmentation)
+        self.mixing = Mixing.from_config(config.augmentation)
         self.pixels_MHWC = torch.from_numpy(images.pixels)
         self.labels_M = torch.from_numpy(images.labels)
         self.train_indices = images.indices("train")
@@ -145,8 +147,10 @@ class Trainer:
         self.val_pixels, self.val_labels = images.pixels[self.val_indices], images.labels[self.val_indices]
         self.class_weights_K = self._class_weights(len(images.classes))
         self.batch_size = min(settled(config.training.batch_size), len(self.train_indices))
-        self.num_batches = len(self.train_indices) // self.batch_size  # the rest waits for another epoch's order
+        whole = len(self.train_indices) // self.batch_size  # the rest waits for another epoch's order
+        self.num_batches = max(1, round(whole * config.training.epoch_share))
         self.num_epochs = settled(config.training.epochs)
+        self.clock = Clock(is_exact=self.device.type == "cpu")
         self.place = Place()
         self.best: dict[str, Tensor] = {}
         self.first_weights: dict[str, Tensor] = {}  # until there is a checkpoint to go back to
@@ -227,7 +231,7 @@ class Trainer:
 
     def restore(self) -> bool:
         """Take up the newest whole checkpoint, if there is one; say which are damaged."""
-        checkpoint, problems = load_newest_checkpoint(self.run.checkpoints_path)
+        checkpoint, problems = load_newest_checkpoint(self.run.checkpoints_path, self.run.identity)
         for problem in problems:
             self.progress.say(problem)
         if checkpoint:
@@ -280,6 +284,7 @@ class Trainer:
         )
         losses = torch.tensor(place.loss_sum, dtype=torch.float64, device=self.device)  # read now and then, not a step
         unseen: list[tuple[Tensor, Tensor]] = []
+        self.clock.start()
         for index_N in torch.split(order_N, self.batch_size)[place.steps_in_epoch : self.num_batches]:
             signal_number = stop()
             if signal_number is not None or len(unseen) == _STEPS_BETWEEN_LOOKS:
@@ -287,8 +292,7 @@ class Trainer:
             if signal_number is not None:
                 place.loss_sum = float(losses)
                 self._save_and_stop(signal_number)
-            pixels = self.augmentation(self.pixels_MHWC, index_N, seed=self.config.seed, epoch=place.epoch)
-            images_NCHW = network_input(pixels.to(self.device, non_blocking=True), self.preprocess)
+            images_NCHW, labels_N, mixed = self._batch(index_N)
             share = rate_at(
                 place.step,
                 self.num_epochs * self.num_batches,
@@ -297,24 +301,39 @@ class Trainer:
             )
             set_rate(self.optimizer, self._rate * share)
             torch.manual_seed(self.config.seed * 1_000_003 + place.step)  # dropout, too, has no state
+            self.clock.lap("data")
             loss = train_step(
                 self.network,
                 images_NCHW,
-                self.labels_M[index_N].to(self.device),
+                labels_N,
                 self.optimizer,
                 precision=settled(self.config.engine.precision),
                 label_smoothing=settled(training.label_smoothing),
                 class_weights_K=self.class_weights_K,
                 clip_norm=training.clip_norm,
+                clock=self.clock,
+                mixed=mixed,
+                num_parts=training.accumulate,
             )
             losses += loss
             unseen.append((loss, index_N))
             self.average.follow(place.step)
+            self.clock.lap("optimizer")
             place.step += 1
             place.steps_in_epoch += 1
             task.advance(self.batch_size, f"epoch {place.epoch + 1}/{self.num_epochs}")
         self._require_finite(unseen)
         place.loss_sum = float(losses)
+
+    def _batch(self, index_N: Tensor) -> tuple[Tensor, Tensor, MixedLabels | None]:
+        """The images ``index_N`` as the network sees them in this epoch, their labels, and second ones if mixed."""
+        seed, epoch = self.config.seed, self.place.epoch
+        pixels_NHWC = self.augmentation(self.pixels_MHWC, index_N, seed=seed, epoch=epoch)
+        labels_N, mixed = self.labels_M[index_N].to(self.device), None
+        if self.mixing is not None:
+            pixels_NHWC, partner_N, share_N = self.mixing(pixels_NHWC, index_N, seed=seed, epoch=epoch)
+            mixed = MixedLabels(labels_N[partner_N.to(self.device)], share_N.to(self.device))
+        return network_input(pixels_NHWC.to(self.device, non_blocking=True), self.preprocess), labels_N, mixed
 
     def _require_finite(self, unseen: list[tuple[Tensor, Tensor]]) -> None:
         """Look at the losses of the steps since the last look.
@@ -340,7 +359,9 @@ class Trainer:
 
         place = self.place
         self.average.settle()
+        self.clock.start()
         logits_NK = self.predictor.logits(self.val_pixels, check)
+        self.clock.lap("evaluation")
         place.epoch += 1
         self._score(logits_NK, place.loss_sum / self.num_batches, seconds, num_images)
         place.steps_in_epoch, place.loss_sum = 0, 0.0
@@ -365,6 +386,7 @@ class Trainer:
                 "val_accuracy": val_accuracy,
                 "seconds": round(seconds, 3),
                 "images_per_second": round(num_images / seconds, 1),
+                "spent": self.clock.take(),
             }
         )
         what = f"epoch {place.epoch}/{self.num_epochs}" if place.epoch else "new head on frozen features"
@@ -392,7 +414,8 @@ class Trainer:
             "best": self.best,
         }
         tensors = {f"{part}.{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
-        save_checkpoint(self.run.checkpoints_path, self.place.step, tensors, self.place.to_json())
+        run, place = self.run, self.place
+        save_checkpoint(run.checkpoints_path, place.step, tensors, place.to_json(), run.identity)
         self.first_weights = {}
 
     def _save_and_stop(self, signal_number: int) -> None:

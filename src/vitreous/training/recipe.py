@@ -18,7 +18,10 @@ _Settings = TypeVar("_Settings", TrainingConfig, AugmentationConfig)
 # The highest rate for batches of 256, by optimizer and by whether the network bears a high one.
 _RATES = {("sgd", True): 0.4, ("sgd", False): 0.02, ("adamw", True): 0.006, ("adamw", False): 0.001}
 _FINE_TUNING_RATES = {"sgd": 0.01, "adamw": 5e-4}  # for batches of 32, in the last layer
-_VARIED_FINE_TUNING = {"flip": False, "shift_px": 0, "zoom": 0.3, "light": 0.2}
+_NOT_VARIED = {spec.name: 0.0 for spec in dataclasses.fields(AugmentationConfig)}
+_NOT_VARIED |= {"flip": False, "shift_px": 0, "randaugment": 0}
+_VARIED_FINE_TUNING = _NOT_VARIED | {"zoom": 0.3, "light": 0.2}
+WIDTHS = (1.5, 1.0, 0.75, 0.5, 0.375, 0.25)  # of the default network, to choose from where time is short
 _SMALL_NETWORK = 200_000  # parameters: such a network rather learns too little than too much by heart
 
 
@@ -78,19 +81,24 @@ def refuse_without_weights(asked: Config) -> None:
         raise ConfigError(f"{wanted[0]} = {value} needs weights worth keeping; name them with --weights.")
 
 
-def default_pattern(image_size: tuple[int, int]) -> str:
+def default_pattern(image_size: tuple[int, int], width: float = 1.0) -> str:
     """The network that is trained when none is named: a few convolutions, one residual group, a global maximum.
 
     The body works on a map of 10 to 20 pixels; stages of convolution and pooling bring larger images down to it.
+    ``width`` multiplies the number of filters, which stays a multiple of 8.
 
     >>> default_pattern((28, 28))
     'conv32bn pool conv64bn conv64bn pool conv128bn res[conv128bn conv128bn] pool conv256bn gmp fc'
+    >>> default_pattern((20, 20), width=0.25)
+    'conv16bn conv16bn pool conv32bn res[conv32bn conv32bn] pool conv64bn gmp fc'
     """
     num_stages, side = 0, min(image_size)
     while side > 20:
         num_stages, side = num_stages + 1, side // 2
-    stem = ["conv32bn pool"] * num_stages
-    return " ".join([*stem, "conv64bn conv64bn pool conv128bn res[conv128bn conv128bn] pool conv256bn gmp fc"])
+    w, x, y, z = (8 * max(1, round(num_filters * width / 8)) for num_filters in (32, 64, 128, 256))
+    stem = [f"conv{w}bn pool"] * num_stages
+    body = f"conv{x}bn conv{x}bn pool conv{y}bn res[conv{y}bn conv{y}bn] pool conv{z}bn gmp fc"
+    return " ".join([*stem, body])
 
 
 def _from_scratch(asked: TrainingConfig, facts: Facts) -> dict[str, Any]:
@@ -144,7 +152,7 @@ def _varied_from_scratch(facts: Facts, epochs: int) -> dict[str, Any]:
     """
     share = 1 / 32 if facts.is_small_network else 1 / 16
     shift_px = max(1, round(min(facts.image_size) * share)) if epochs >= 16 else 0
-    return {"flip": False, "shift_px": shift_px, "zoom": 0.0, "light": 0.0}
+    return _NOT_VARIED | {"shift_px": shift_px}
 
 
 def _fill(asked: _Settings, choices: dict[str, Any]) -> _Settings:

@@ -1,10 +1,21 @@
 """One update."""
 
+import math
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F  # noqa: N812, the field's name for it
 from torch import Tensor, nn
 
+from vitreous.training.clock import Clock
 from vitreous.training.optim import Optimizer
+
+
+class MixedLabels(NamedTuple):
+    """Where images of a batch were mixed: the label of each one's partner, and the share of its own label."""
+
+    partners_N: Tensor
+    share_N: Tensor
 
 
 def train_step(
@@ -17,22 +28,42 @@ def train_step(
     label_smoothing: float,
     class_weights_K: Tensor | None,
     clip_norm: float,
+    clock: Clock,
+    mixed: MixedLabels | None = None,
+    num_parts: int = 1,
 ) -> Tensor:
-    """One update; returns the mean loss, a detached scalar left on the device."""
-    loss = batch_loss(
-        network,
-        images_NCHW,
-        labels_N,
-        precision=precision,
-        label_smoothing=label_smoothing,
-        class_weights_K=class_weights_K,
-    )
+    """One update; returns the mean loss, a detached scalar left on the device.
+
+    Args:
+        clock: is told what took how long.
+        mixed: the batch's second labels, where its images were mixed.
+        num_parts: the gradient is added up over so many parts of the batch, of which only one is in memory at a time.
+    """
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    losses = []
+    num_images, size = len(images_NCHW), math.ceil(len(images_NCHW) / num_parts)
+    for start in range(0, num_images, size):
+        span = slice(start, start + size)
+        loss = batch_loss(
+            network,
+            images_NCHW[span],
+            labels_N[span],
+            precision=precision,
+            label_smoothing=label_smoothing,
+            class_weights_K=class_weights_K,
+            mixed=mixed and MixedLabels(mixed.partners_N[span], mixed.share_N[span]),
+        )
+        if num_parts > 1:
+            loss = loss * (len(images_NCHW[span]) / num_images)
+        clock.lap("forward")
+        loss.backward()  # type: ignore[no-untyped-call]
+        clock.lap("backward")
+        losses.append(loss.detach())
     if clip_norm > 0:
         nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
     optimizer.step()
-    return loss.detach()
+    clock.lap("optimizer")
+    return torch.stack(losses).sum() if num_parts > 1 else losses[0]
 
 
 def batch_loss(
@@ -43,6 +74,7 @@ def batch_loss(
     precision: str,
     label_smoothing: float,
     class_weights_K: Tensor | None,
+    mixed: MixedLabels | None = None,
 ) -> Tensor:
     """The mean cross-entropy of a batch; the network may run in bf16, the loss is always computed in fp32.
 
@@ -51,9 +83,13 @@ def batch_loss(
     """
     with torch.autocast(images_NCHW.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
         logits_NK = network(images_NCHW)
-    if class_weights_K is None:
-        return F.cross_entropy(logits_NK.float(), labels_N, label_smoothing=label_smoothing)
-    total = F.cross_entropy(
-        logits_NK.float(), labels_N, class_weights_K, reduction="sum", label_smoothing=label_smoothing
-    )
-    return total / len(labels_N)
+
+    def total(labels_N: Tensor, reduction: str) -> Tensor:
+        return F.cross_entropy(
+            logits_NK.float(), labels_N, class_weights_K, reduction=reduction, label_smoothing=label_smoothing
+        )
+
+    if mixed is not None:
+        own_N, other_N = total(labels_N, "none"), total(mixed.partners_N, "none")
+        return (mixed.share_N * own_N + (1 - mixed.share_N) * other_N).mean()
+    return total(labels_N, "mean") if class_weights_K is None else total(labels_N, "sum") / len(labels_N)

@@ -29,6 +29,7 @@ def evaluate(
     *,
     split: str | None = None,
     coverage: float | None = None,
+    tta: bool = False,
     skip_broken: bool = False,
     device: str | None = None,
     model: str | None = None,
@@ -42,6 +43,7 @@ def evaluate(
         data: other data; by default the run's own.
         split: ``train``, ``val`` or ``test``; by default test where there is one, else val; of other data all images.
         coverage: of conformal sets, held against the truth; by default 0.9 where the run can promise it.
+        tta: test-time augmentation: score the mean of the answers for each image and its mirror image.
         skip_broken: leave unreadable images out, counted, instead of refusing.
         device: where to run; by default as in training.
         model: ``file.py:factory`` again, where that built the network.
@@ -57,10 +59,13 @@ def evaluate(
     Raises:
         UserError: no such run, part or class, or a coverage that the run cannot promise.
     """
+    if tta:
+        refuse_coverage_of_means(coverage)
     run = Run.open(run_path(str(path)))
     with recorded_threads(run.config.engine):
         network = network_from_run(run, model=model, accept_changed_code=accept_changed_code)
         predictor = predictor_of(run, network, device or run.config.engine.device)
+        predictor = predictor.mirror_averaged() if tta else predictor
         if coverage is not None:
             predictor.calibration.threshold(coverage)  # refused before anything is scored
         if data is None:
@@ -81,6 +86,7 @@ def evaluate(
         "model_sha256": run.manifest["weights"]["sha256"],
         "data": images.origin,
         "split": name,
+        **({"tta": True} if tta else {}),
     }
     leaked: dict[str, Any] = {}
     if num_leaked := int(images.leaked[images.indices(name)].sum()):
@@ -89,6 +95,16 @@ def evaluate(
     is_new = data is not None or name == "test"  # val is what the run was calibrated on
     calibrated = _calibrated(scored, predictor, coverage) if is_new else {}
     return {**facts, **scored.scores.to_json(), **calibrated, **leaked}
+
+
+def refuse_coverage_of_means(coverage: float | None) -> None:
+    """Do nothing if no coverage is asked of answers that are means over mirror images.
+
+    Raises:
+        ConfigError: it is.
+    """
+    if coverage is not None:
+        raise ConfigError("--coverage was calibrated on single answers, and --tta gives means of two; leave one out.")
 
 
 def _calibrated(scored: ScoredSplit, predictor: Predictor, coverage: float | None) -> dict[str, Any]:

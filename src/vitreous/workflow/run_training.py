@@ -14,7 +14,8 @@ from vitreous.evaluation.scored import ScoredSplit
 from vitreous.predictor import Predictor
 from vitreous.progress import Progress
 from vitreous.run import Run
-from vitreous.training.engine import recorded_threads
+from vitreous.training.clock import PARTS, told
+from vitreous.training.engine import PASSES, recorded_threads
 from vitreous.training.loop import StopRequest, fit
 from vitreous.weights import load_weights
 from vitreous.workflow.calibrating import calibrate_run
@@ -41,6 +42,8 @@ def train_run(
     started = time.monotonic()
     fit(run, network, images, progress=progress, stop=stop)
     seconds = time.monotonic() - started
+    if line := where_time_went(run):
+        progress.say(line)
     with recorded_threads(run.config.engine):
         load_weights(network, run.verified_weights())  # the best, in place of the last
         predictor = calibrate_run(run, network, images, progress, check)
@@ -51,6 +54,22 @@ def train_run(
     scores = {part.split: headlines(part, images.leaked[images.indices(part.split)], images.classes) for part in scored}
     run.update_manifest(scores=scores, seconds=round(seconds + run.manifest.get("seconds", 0.0), 1))
     return predictor, scored
+
+
+def where_time_went(run: Run) -> str:
+    """The parts of a step, and the share of the machine's peak that the network reached; empty where not measured."""
+    lines = [line for line in run.metrics() if line["step"] and line.get("spent")]
+    spent = {part: sum(line["spent"][part] for line in lines) for part in PARTS}
+    if not sum(spent.values()):
+        return ""
+    speed = run.manifest.get("speed") or {}
+    in_steps = sum(spent.values()) - spent["evaluation"]
+    rate = sum(line["seconds"] * line["images_per_second"] for line in lines) / in_steps
+    text = f"time: {told(spent)}; {rate:,.0f} images/s"
+    if speed.get("macs") and speed.get("peak_macs_per_second"):
+        reached, peak = PASSES * speed["macs"] * rate, speed["peak_macs_per_second"]
+        text += f", {reached / peak:.0%} of the {peak / 1e9:,.0f} GMAC/s that a product of matrices reaches here"
+    return text
 
 
 def write_predictions(run: Run, part: ScoredSplit, probabilities_NK: NDArray[np.float64]) -> None:

@@ -4,6 +4,7 @@ scores, predictions, golden inputs -> folds, if any -> report.
 
 import dataclasses
 import platform
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
@@ -28,7 +29,7 @@ from vitreous.data.images import BrokenImage, listed
 from vitreous.data.prepared import ImageSet, number_folds, prepare, refuse_broken, scan, with_given_statistics
 from vitreous.data.preprocess import Preprocess, share_kept_by_crop, suggest_preprocess
 from vitreous.data.source import Source, open_source
-from vitreous.errors import DataError, RunError
+from vitreous.errors import DataError, RunError, UserError
 from vitreous.models import build_network, check_network, describe, is_timm
 from vitreous.models.foreign import is_factory, refuse_factory
 from vitreous.models.head import head_of
@@ -37,7 +38,8 @@ from vitreous.predictor.torch_backend import network_input
 from vitreous.progress import SILENT, Progress
 from vitreous.report import page
 from vitreous.run import Run, free_run_path, require_free, require_space, run_path
-from vitreous.training.engine import choose_engine, recorded_threads
+from vitreous.trace import trace
+from vitreous.training.engine import choose_engine, peak_macs_per_second, recorded_threads
 from vitreous.training.finetune import freeze, is_head_only
 from vitreous.training.head import can_fit
 from vitreous.training.loop import StopRequest, restore_weights
@@ -55,6 +57,7 @@ from vitreous.workflow.cross_validation import (
     images_of_fold,
     require_folds,
 )
+from vitreous.workflow.planning import Budget, plan_epochs, plan_network, refuse_unplannable
 from vitreous.workflow.run_images import data_facts, images_of, split_rows
 from vitreous.workflow.run_training import train_run
 
@@ -92,12 +95,15 @@ def train(
         MachineError: training failed; what was saved stays.
         Interrupted: a signal came; the run can be resumed.
     """
+    started = time.monotonic()
     path = run_path(str(run)) if run is not None else None
     if path is not None:
         require_free(path)
     asked = asked_settings(config, data, settings)
     names_asked = asked.asked()
     refuse_without_weights(asked)
+    refuse_unplannable(asked)
+    budget = None if asked.training.minutes is None else Budget(asked.training.minutes, started)
     source = asked_source(data, asked)
     file = _asked_weights(asked, progress)
     may_pad = file is not None and asked.data.fit is None
@@ -105,6 +111,8 @@ def train(
         asked = _with_what_weights_need(asked, file)
     examined = examine(source, progress)
     findings = data_findings(examined)
+    if budget is not None and file is None:
+        asked = plan_network(asked, source, asked_contract(source, asked, progress), budget)
     images = _prepare(source, examined.hashes, asked, progress, may_pad=may_pad)
     told = [finding for finding in findings if finding.severity != "note"]
     for finding in told:
@@ -143,25 +151,33 @@ def train(
         has_norm=any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for module in network.modules()),
     )
     chosen, recipe = choose_recipe(asked, facts)
-    progress.say(f"recipe: {recipe}")
+    fits_head = adoption is not None and can_fit(network, head)
+    fits_head &= adoption is None or adoption.is_head_new or chosen.training.freeze == "backbone"
     freeze(network, settled(chosen.training.freeze), head)
     chosen = _with_engine(chosen, network, images, progress)
+    speed = {"peak_macs_per_second": peak_macs_per_second(chosen.engine), "macs": _macs(network, images.preprocess)}
+    if budget is not None:
+        planned, line = plan_epochs(chosen, network, images, budget, fits_head=fits_head)
+        progress.say(f"plan: {line}")
+        length = {name: getattr(planned.training, name) for name in ("minutes", "epochs", "epoch_share")}
+        asked = dataclasses.replace(asked, training=dataclasses.replace(asked.training, **length), engine=chosen.engine)
+        chosen, recipe = choose_recipe(asked, facts)
+    progress.say(f"recipe: {recipe}")
     path = path or free_run_path(_stem(asked.data.source))
-    manifest = _manifest(chosen, images, num_parameters, head) | {"asked": names_asked}
+    manifest = _manifest(chosen, images, num_parameters, head) | {"asked": names_asked, "speed": speed}
     manifest["findings"] = [{**each.to_json(), "files": each.files[:_FILES_TOLD], "exclude": []} for each in findings]
     if file is not None and adoption is not None:
-        wants_fit = adoption.is_head_new or chosen.training.freeze == "backbone"
         manifest["initial_weights"] = {
             "sha256": file.sha256,
             "preprocessing": dataclasses.asdict(settled(file.preprocessing)),
             "said": list(adoption.lines),
-            "fits_head": wants_fit and can_fit(network, head),
+            "fits_head": fits_head,
         }
     num_runs = 1 + (chosen.data.folds if has_folds(chosen) else 0)
     require_space(path, num_runs * _run_bytes(num_parameters, len(images)))
-    started = Run.create(path, chosen, manifest, split_rows(images))
+    begun = Run.create(path, chosen, manifest, split_rows(images))
     factory = chosen.model.name if is_factory(settled(chosen.model.name)) else None
-    return _train_to_end(started, network, images, partial(_fresh_network, model=factory), progress, stop)
+    return _train_to_end(begun, network, images, partial(_fresh_network, model=factory), progress, stop)
 
 
 def resume(
@@ -211,8 +227,9 @@ def _train_to_end(
         with recorded_threads(run.config.engine):
             complete = Run(run.path, {**run.manifest, "status": "complete"})  # what the page says once it is there
             page.write_report(complete, network.cpu(), predictor.preprocess, scored)
-    except KeyboardInterrupt:  # in the report, or a second signal before it
-        run.update_manifest(status="interrupted")
+    except BaseException as error:
+        if not isinstance(error, Exception):  # a signal while the report is written, or a second one before
+            run.update_manifest(status="interrupted")
         raise
     run.update_manifest(status="complete")
     return run
@@ -236,6 +253,7 @@ def asked_settings(config: Config | Path | str | None, data: str | Path, setting
     short = {
         "model": "model.name",
         "epochs": "training.epochs",
+        "minutes": "training.minutes",
         "weights": "model.weights",
         "freeze": "training.freeze",
         "device": "engine.device",
@@ -389,6 +407,14 @@ def _with_engine(config: Config, network: nn.Module, images: ImageSet, progress:
     return dataclasses.replace(config, engine=engine)
 
 
+def _macs(network: nn.Module, preprocess: Preprocess) -> int | None:
+    """Of one image's way through the network; None where it takes a way that a trace cannot follow."""
+    try:
+        return trace(network, (preprocess.channels, preprocess.height, preprocess.width)).macs
+    except UserError:
+        return None
+
+
 def _network_arguments(config: Config, images: ImageSet) -> dict[str, Any]:
     return {
         "model": settled(config.model.name),
@@ -450,7 +476,7 @@ def _adopt_again(run: Run, network: nn.Module) -> None:
         RunError: the file is not what it was.
     """
     begun = run.manifest.get("initial_weights")
-    if not begun or load_newest_checkpoint(run.checkpoints_path)[0] is not None:
+    if not begun or load_newest_checkpoint(run.checkpoints_path, run.identity)[0] is not None:
         return
     file = open_weights(settled(run.config.model.weights))
     if file.sha256 != begun["sha256"]:
