@@ -13,8 +13,10 @@ runs/<name>/
 """
 
 import json
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -102,15 +104,15 @@ class Run:
             storage.make_directory(path)
         except FileExistsError:
             require_free(path)
-        except OSError as error:
-            raise RunError(f"the run folder {path} cannot be made: {error.strerror}") from None
+        except BaseException as error:
+            with suppress(OSError):
+                path.rmdir()  # it is empty, if it was made at all
+            raise _named(path, error) from None
         try:
             run._begin(config, splits)
         except BaseException as error:  # a signal, too, leaves no folder that stands in the way and is no run
             storage.remove_directory(path)
-            if isinstance(error, OSError | MachineError):
-                raise RunError(f"the run folder {path} cannot be made: {error}") from None
-            raise
+            raise _named(path, error) from None
         return run
 
     def _begin(self, config: Config, splits: Iterable[SplitRow]) -> None:
@@ -258,6 +260,14 @@ class Run:
         storage.write_atomic(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept).encode())
 
 
+def _named(path: Path, error: BaseException) -> BaseException:
+    """An error of the disk as one of the run folder; any other as it is."""
+    if not isinstance(error, OSError | MachineError):
+        return error
+    reason = error.strerror if isinstance(error, OSError) else error
+    return RunError(f"the run folder {path} cannot be made: {reason}")
+
+
 def _checksum(manifest: Mapping[str, Any]) -> str:
     """Of what it says, however it is laid out; read back first, since JSON makes texts of all keys."""
     return storage.sha256_bytes(json.dumps(json.loads(json.dumps(manifest)), sort_keys=True).encode())
@@ -280,8 +290,7 @@ def require_space(path: Path, num_bytes: int) -> None:
     Raises:
         RunError: it has not, so the run would fail later.
     """
-    existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
-    free = shutil.disk_usage(existing).free
+    free = shutil.disk_usage(_existing_parent(path)).free
     if free < num_bytes:
         raise RunError(
             f"the disk that holds {path} is too full: the run needs about {num_bytes / 2**20:,.1f} MiB, "
@@ -290,10 +299,17 @@ def require_space(path: Path, num_bytes: int) -> None:
 
 
 def require_free(path: Path) -> None:
-    """Check that nothing is at ``path``.
+    """Check that nothing is at ``path``, and that something may be put there.
 
     Raises:
-        RunError: something is; runs are never written over.
+        RunError: something is, and runs are never written over; or the place is read-only, or not ours.
     """
     if path.exists() or path.is_symlink():
         raise RunError(f"{path} exists already and is never written over; choose another name with --run.")
+    existing = _existing_parent(path)
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise RunError(f"the run folder {path} cannot be made: nothing can be written in {existing}; see --run.")
+
+
+def _existing_parent(path: Path) -> Path:
+    return next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())

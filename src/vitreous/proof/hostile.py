@@ -27,7 +27,7 @@ MOST_SECONDS_IN_ALL = 600.0  # of the clock: a reader that waits for a pipe wait
 _MOST_HASHED = 1 << 20  # bytes of a file
 Kind = Literal["data", "weights", "pickle", "convert"]
 
-_READER = [sys.executable, "-m", "vitreous.proof.hostile_reader"]
+_READER = [sys.executable, "-W", "ignore", "-m", "vitreous.proof.hostile_reader"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +43,25 @@ class Hostile:
 
     name: str
     kind: Kind
-    make: Callable[[Path, Path], None]
+    make: Callable[[Path, Path], object]
     file: str = ""
     refused: str | None = None
     seen: Mapping[str, str] | None = None
     is_chance: bool = False
 
 
-def prove_hostile(name: str, promise: str, inputs: Sequence[Hostile], progress: Progress = SILENT) -> ProofRow:
-    """Make each input, have it read, and judge what was said; what a system cannot make is left out."""
+def prove_hostile(
+    name: str, promise: str, inputs: Sequence[Hostile], progress: Progress = SILENT, *, as_nobody: bool = False
+) -> ProofRow:
+    """Make each input, have it read, and judge what was said; what a system cannot make is left out.
+
+    Args:
+        name: of the row.
+        promise: what is said of it.
+        inputs: the first of them holds no trap: what the reader loads for it is not counted.
+        progress: where a bar goes.
+        as_nobody: read with no more rights than anybody has, also where this process has all.
+    """
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="vitreous-hostile-") as made:
         root = Path(made)
@@ -62,7 +72,7 @@ def prove_hostile(name: str, promise: str, inputs: Sequence[Hostile], progress: 
         asked = dict(_make_all(inputs, root, canaries))
         before = {number: _contents(root / str(number)) for number in asked}
         try:
-            told = _read(root, asked, name, progress)
+            told = _read(root, asked, name, "nobody" if as_nobody else "", progress)
             changed = {number for number in asked if _contents(root / str(number)) != before[number]}
         finally:
             _open_again(root)
@@ -116,7 +126,7 @@ def _make_all(inputs: Sequence[Hostile], root: Path, canaries: Path) -> Iterator
             yield str(number), one
 
 
-def _read(root: Path, asked: Mapping[str, Hostile], name: str, progress: Progress) -> dict[str, Any]:
+def _read(root: Path, asked: Mapping[str, Hostile], name: str, user: str, progress: Progress) -> dict[str, Any]:
     """What the reader tells, a line an input; a crash takes it alone with it."""
     told: dict[str, Any] = {"said": {}, "growth": -1}
     lines = [[number, one.kind, str(root / number / one.file)] for number, one in asked.items()]
@@ -126,7 +136,7 @@ def _read(root: Path, asked: Mapping[str, Hostile], name: str, progress: Progres
         progress.task(name, len(asked), "inputs") as task,
     ):
         Path(own).chmod(0o777)
-        with child([*_READER, str(root / "asked.json"), own], {"VITREOUS_CACHE": f"{own}/cache"}) as reader:
+        with child([*_READER, str(root / "asked.json"), own, user], {"VITREOUS_CACHE": f"{own}/cache"}) as reader:
             assert reader.stdout is not None
             patience = threading.Timer(MOST_SECONDS_IN_ALL, reader.kill)
             patience.start()

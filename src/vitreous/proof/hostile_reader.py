@@ -1,7 +1,7 @@
-"""The process that reads hostile inputs: ``python -m vitreous.proof.hostile_reader ASKED.json OWN``; a JSON line each.
+"""The process that reads hostile inputs: ``python -m vitreous.proof.hostile_reader ASKED.json OWN USER``; a line each.
 
-It has made none of them, so that the memory which it takes is that of reading them. Where it is the super-user's, it
-becomes nobody first: the super-user may read anything, so a folder that may not be entered would be no trap.
+It has made none of them, so that the memory which it takes is that of reading them. With the USER "nobody" it gives up
+the super-user's rights, who may read anything, so that a folder that may not be entered would be no trap.
 """
 
 import json
@@ -27,12 +27,12 @@ _NOBODY = 65534
 
 def main() -> None:
     """Read all of them."""
-    asked, own = (Path(argument) for argument in sys.argv[1:])
+    asked, own = (Path(argument) for argument in sys.argv[1:3])
     lines = json.loads(asked.read_text())
     read_one_of_each_format()  # what a first one loads is not the doing of those that follow
-    for kind in ("data", "weights", "pickle"):
-        _said(kind, own / "nothing", own)
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
+    for kind, path in {kind: path for _, kind, path in reversed(lines)}.items():  # the first of each kind
+        _said(kind, Path(path), own)
+    if sys.argv[3] == "nobody" and hasattr(os, "geteuid") and os.geteuid() == 0:
         os.setgid(_NOBODY)
         os.setuid(_NOBODY)
     before = peak_bytes()

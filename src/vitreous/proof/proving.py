@@ -12,7 +12,7 @@ from typing import Any
 from vitreous.checkpoint import load_newest_checkpoint
 from vitreous.errors import VitreousError
 from vitreous.progress import SILENT, Progress
-from vitreous.proof import corruption, crash_points, kills, power_loss, zoo
+from vitreous.proof import archives, corruption, crash_points, kills, power_loss, traps, zoo
 from vitreous.proof.rows import ProofRow, row_of
 from vitreous.run import Run, run_path
 
@@ -25,10 +25,11 @@ class Effort:
     every_crash_point: int  # 1: all of them
     power_cuts: int
     damages: int
+    mutations: int  # of archives and weights
 
 
-QUICK = Effort(kills=4, every_crash_point=40, power_cuts=300, damages=500)
-FULL = Effort(kills=200, every_crash_point=1, power_cuts=10_000, damages=10_000)
+QUICK = Effort(kills=4, every_crash_point=40, power_cuts=300, damages=500, mutations=100)
+FULL = Effort(kills=200, every_crash_point=1, power_cuts=10_000, damages=10_000, mutations=10_000)
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ def prove(run: str | Path | None = None, *, full: bool = False, seed: int = 0, p
     started = datetime.now(UTC).isoformat(timespec="seconds")
     rows = [] if run is None else [_whole(run_path(str(run)))]
     rows.append(zoo.prove(progress))
+    rows.append(traps.prove(progress))
+    rows.append(archives.prove(effort.mutations, seed, progress))
     rows.append(corruption.prove(effort.damages, seed, progress))
     not_tried: tuple[str, ...] = ("power cuts", "crash points")
     if hasattr(os, "fork") and Path("/proc/self/fd").exists():  # elsewhere a process cannot be watched so closely

@@ -15,7 +15,9 @@ from vitreous.progress import SILENT, Progress
 from vitreous.proof.hostile import Hostile, prove_hostile
 from vitreous.proof.rows import ProofRow
 
-PROMISE = "every real image of a folder is found once, or it is refused with its reason; nothing is waited for or changed"
+PROMISE = (
+    "every real image of a folder is found once, or it is refused with its reason; nothing is waited for or changed"
+)
 
 _PLAIN = {"a/1.png": "", "b/1.png": ""}  # what stands in every one of them
 _NAMES = {
@@ -29,7 +31,6 @@ _NAMES = {
     "the longest that there is": "n" * 251 + ".png",
     "an option": "--help.png",
     "spaces alone": "   ",
-    "three dots": "...png"[1:] + ".png",
     "a pattern": "*?[a-z]{1,2}.png",
     "a command": "$(touch canary);`id`|&.png",
     "a table's formula": "=cmd|' /C calc'!A1.png",
@@ -44,7 +45,7 @@ _NAMES = {
 
 def prove(progress: Progress = SILENT) -> ProofRow:
     """Have every trap opened by a process of its own."""
-    return prove_hostile("folder traps", PROMISE, list(traps()), progress)
+    return prove_hostile("folder traps", PROMISE, list(traps()), progress, as_nobody=True)
 
 
 def traps() -> Iterator[Hostile]:
@@ -67,13 +68,16 @@ def _links() -> Iterator[Hostile]:
         (root / "a/z").symlink_to("x")
 
     def chain(root: Path) -> None:
+        links = root.parent / "links"
+        links.mkdir()
         for number in range(100):
-            (root / f"a/{number:03d}.png").symlink_to(f"{number + 1:03d}.png")
-        (root / "a/100.png").symlink_to("1.png")
+            (links / f"{number}").symlink_to(f"{number + 1}")
+        (links / "100").symlink_to("../data/a/1.png")
+        (root / "a/0.png").symlink_to("../../links/0")
 
     def many(root: Path) -> None:
         for number in range(1000):
-            (root / f"a/{number:03d}.png").symlink_to("1.png")
+            (root / f"a/2{number:03d}.png").symlink_to("1.png")
 
     def tree(root: Path) -> None:
         for depth in range(12):  # each level entered twice, 4096 ways down
@@ -89,11 +93,11 @@ def _links() -> Iterator[Hostile]:
     yield _trap("a link to the root of the disk", link("a/x", "/"))
     yield _trap("a link to the other class", link("a/x", "../b"))
     yield _trap("a class that is a link to itself", link("c", "c"))
-    yield _trap("a class that is a link up", link("c", ".."), refused="")
+    yield _trap("a class that is a link up", link("c", ".."))
     yield _trap("a class that is another class", link("c", "b"), refused="are one folder")
     yield _trap("a link that leads nowhere", link("a/x.png", "nowhere"), found={"a/x.png": "No such file"})
     yield _trap("a link to an image of the same class", link("a/x.png", "1.png"))
-    yield _trap("a chain of a hundred links", chain)
+    yield _trap("a chain of more links than are followed", chain, found={"a/0.png": "links"})
     yield _trap("a thousand links to one image", many)
     yield _trap("a tree with two ways down at each level", tree, found={f"a/{'d/' * 12}2.png": ""})
 
@@ -101,6 +105,10 @@ def _links() -> Iterator[Hostile]:
 def _odd_files() -> Iterator[Hostile]:
     def pipe(name: str) -> Callable[[Path], None]:
         return lambda root: os.mkfifo(root / name)
+
+    def idx_pipes(root: Path) -> None:
+        for name in ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"):
+            os.mkfifo(root / name)
 
     def listening(root: Path) -> None:
         with closing(socket.socket(socket.AF_UNIX)) as plug, _working_in(root / "a"):  # its path may not be long
@@ -114,14 +122,14 @@ def _odd_files() -> Iterator[Hostile]:
 
     yield _trap("a pipe", pipe("a/x.png"))
     yield _trap("a pipe as a class", pipe("c"))
-    yield _trap("a pipe beside images of an IDX set", pipe("train-images-idx3-ubyte"))
+    yield _trap("pipes under the names of an IDX set", idx_pipes, refused="not a regular file")
     yield _trap("a socket", listening)
     for device in ("zero", "urandom", "null", "stdin", "tty"):
         yield _trap(f"a link to the device {device}", partial(_link_to, target=f"/dev/{device}"), found=None)
     yield _trap("a folder under an image's name", lambda root: (root / "a/x.png").mkdir())
     yield _trap("an image under a folder's name", partial(_write, name="a/folder"), found={"a/folder": ""})
     yield _trap("an empty file", lambda root: (root / "a/x.png").touch(), found={"a/x.png": "empty"})
-    yield _trap("a file with a hole of ten gigabytes", _hole, found={"a/x.png": ""})
+    yield _trap("an image with a hole of 64 megabytes behind it", _hole, found={"a/x.png": ""})
     yield _trap("folders deeper than any path", deep, refused="too long")
     yield _trap("an empty class", lambda root: (root / "c").mkdir())
     yield _trap("what systems leave behind", _clutter)
@@ -160,7 +168,9 @@ def _trap(
             _write(root, plain, shade=90 * number)
         make(root)
 
-    return Hostile(name, "data", make_all, "data", refused, None if refused is not None else {**_PLAIN, **(found or {})})
+    return Hostile(
+        name, "data", make_all, "data", refused, None if refused is not None else {**_PLAIN, **(found or {})}
+    )
 
 
 def _write(root: Path, name: str, shade: int = 250) -> None:
@@ -178,7 +188,7 @@ def _link_to(root: Path, target: str) -> None:
 def _hole(root: Path) -> None:
     """A whole image at the beginning of a file that claims to be large and takes no room."""
     _write(root, "a/x.png")
-    os.truncate(root / "a/x.png", 1 << 30)
+    os.truncate(root / "a/x.png", 64 << 20)
 
 
 def _clutter(root: Path) -> None:

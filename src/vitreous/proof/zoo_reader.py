@@ -64,6 +64,7 @@ def _compare(paths: Sequence[Path]) -> None:
 
 
 def read_one_of_each_format() -> None:
+    """Load what decoding loads late."""
     for format in ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"):
         file = io.BytesIO()
         Image.new("RGB", (64, 64)).save(file, format)
