@@ -131,7 +131,9 @@ class TrainingConfig(_Section):
     epochs: int | None = setting(
         None, "passes over the training images; 0 fits the head of given weights alone", least=0, most=100_000
     )
-    batch_size: int | None = setting(None, "images in one optimizer step", least=2, most=65_536)
+    batch_size: int | None = setting(
+        None, "images in one optimizer step, of all processes together", least=2, most=65_536
+    )
     optimizer: str | None = setting(None, "sgd is Nesterov's", choices=("sgd", "adamw"))
     learning_rate: float | None = setting(None, "the highest rate of the schedule", least=1e-9, most=100.0)
     momentum: float = setting(0.9, "of sgd; beta1 of adamw", least=0.0, most=0.999)
@@ -172,7 +174,8 @@ class EngineConfig(_Section):
     device: str | None = setting(None, "cpu, cuda or cuda:N")
     precision: str | None = setting(None, "of the training step; scores are always fp32", choices=("fp32", "bf16"))
     channels_last: bool | None = setting(None, "keep the channels of a pixel side by side in memory")
-    threads: int | None = setting(None, "processor threads", least=1, most=1024)
+    threads: int | None = setting(None, "processor threads of each process", least=1, most=1024)
+    processes: int | None = setting(None, "that share each batch, as torchrun started them", least=1, most=65_536)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,5 +1,10 @@
-"""SIGINT and SIGTERM while the loop runs: the first asks it to save and stop, a second one stops at once."""
+"""SIGINT and SIGTERM while the loop runs: the first asks it to save and stop, a second one stops at once.
 
+``torchrun`` passes on what it gets, more than once at times, and kills who does not end within half a minute: where it
+started us, a second signal is not a second wish.
+"""
+
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +17,7 @@ def stop_on_signals() -> Iterator[Callable[[], int | None]]:
     received: list[int] = []
 
     def note(number: int, _frame: FrameType | None) -> None:
-        if received:
+        if received and "TORCHELASTIC_RUN_ID" not in os.environ:
             raise KeyboardInterrupt
         received.append(number)
 

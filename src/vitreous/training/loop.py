@@ -6,9 +6,12 @@ three numbers, and a run that was stopped goes on to the same bits.
 
 import copy
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,6 +32,7 @@ from vitreous.predictor import Predictor
 from vitreous.predictor.torch_backend import TorchBackend, network_input
 from vitreous.progress import SILENT, Progress, Task
 from vitreous.run import Run
+from vitreous.training.distributed import ALONE, World, require_shares
 from vitreous.training.ema import Average
 from vitreous.training.engine import lay_out, recorded_threads
 from vitreous.training.finetune import freeze, set_training_mode
@@ -72,6 +76,7 @@ def fit(
     *,
     progress: Progress = SILENT,
     stop: StopRequest = lambda: None,
+    world: World = ALONE,
 ) -> None:
     """Train the run's network on the ``train`` part of ``images``, choosing the best epoch on ``val``.
 
@@ -83,8 +88,9 @@ def fit(
         MachineError: numbers stay finite at no smaller learning rate either, the disk is full, or another process
             trains this run.
     """
-    with storage.lock(run.path / ".lock", wait_seconds=0), recorded_threads(run.config.engine), torch.random.fork_rng():
-        trainer = Trainer(run, network, images, progress)
+    held = storage.lock(run.path / ".lock", wait_seconds=0) if world.is_first else nullcontext()
+    with held, recorded_threads(run.config.engine), torch.random.fork_rng():
+        trainer = Trainer(run, network, images, progress, world)
         is_begun = trainer.restore()
         run.update_manifest(status="running")
         try:
@@ -121,10 +127,12 @@ def restore_weights(run: Run) -> bool:
 class Trainer:
     """One run under way: the network, its optimizer, and the place in the schedule."""
 
-    def __init__(self, run: Run, network: nn.Module, images: ImageSet, progress: Progress) -> None:
+    def __init__(
+        self, run: Run, network: nn.Module, images: ImageSet, progress: Progress, world: World = ALONE
+    ) -> None:
         config = run.config
-        self.run, self.config, self.images, self.progress = run, config, images, progress
-        self.device = torch.device(settled(config.engine.device))
+        self.run, self.config, self.images, self.progress, self.world = run, config, images, progress, world
+        self.device = world.device(settled(config.engine.device))
         self.preprocess = images.preprocess
         self.network = lay_out(network.to(self.device), settled(config.engine.channels_last))
         freeze(self.network, settled(config.training.freeze), run.manifest["model"].get("head"))
@@ -146,9 +154,11 @@ class Trainer:
         self.class_weights_K = self._class_weights(len(images.classes))
         self.batch_size = min(settled(config.training.batch_size), len(self.train_indices))
         self.num_batches = len(self.train_indices) // self.batch_size  # the rest waits for another epoch's order
+        require_shares(world, self.batch_size)
         self.num_epochs = settled(config.training.epochs)
         self.place = Place()
         self.best: dict[str, Tensor] = {}
+        world.align(self.network, self.average.network)
         self.first_weights: dict[str, Tensor] = {}  # until there is a checkpoint to go back to
 
     def begin(self, stop: StopRequest) -> None:
@@ -156,6 +166,13 @@ class Trainer:
         if not (self.run.manifest.get("initial_weights") or {}).get("fits_head"):
             return
         started = time.perf_counter()
+        train_loss, num_images = self.world.shared(lambda: self._fit_head(stop))
+        self.world.align(self.network, self.average.network)
+        self._score(train_loss, time.perf_counter() - started, num_images)
+        self._save()
+
+    def _fit_head(self, stop: StopRequest) -> tuple[float, int]:
+        """Give both networks the head that fits best; its loss, and how many images were seen."""
         features_ND, labels_N = self._features(stop)
         num_train = len(self.train_indices)
         fitted = fit_head(
@@ -170,8 +187,7 @@ class Trainer:
                 head = self._head_of(network)
                 head.weight.copy_(fitted.weight_KD)
                 head.bias.copy_(fitted.bias_K)
-        self._score(fitted.train_loss, time.perf_counter() - started, len(features_ND))
-        self._save()
+        return fitted.train_loss, len(features_ND)
 
     def _features(self, stop: StopRequest) -> tuple[Tensor, Tensor]:
         """What the head is shown of the training and then the validation images, and their labels."""
@@ -221,11 +237,11 @@ class Trainer:
                     self._finish_epoch(time.perf_counter() - started, (self.num_batches - first) * self.batch_size)
                 except NotFiniteError as error:
                     self._go_back(error)
-        publish_weights(self.run, self.best, _best_facts(self.place.to_json()))
+        self._publish()
 
     def restore(self) -> bool:
         """Take up the newest whole checkpoint, if there is one; say which are damaged."""
-        checkpoint, problems = load_newest_checkpoint(self.run.checkpoints_path)
+        checkpoint, problems = self.world.shared_checkpoint(self.run.checkpoints_path)
         for problem in problems:
             self.progress.say(problem)
         if checkpoint:
@@ -276,16 +292,15 @@ class Trainer:
         order_N = torch.from_numpy(
             self.train_indices[epoch_order(len(self.train_indices), self.config.seed, place.epoch)]
         )
-        losses = torch.tensor(place.loss_sum, dtype=torch.float64, device=self.device)  # read now and then, not a step
         unseen: list[tuple[Tensor, Tensor]] = []
         for index_N in torch.split(order_N, self.batch_size)[place.steps_in_epoch : self.num_batches]:
-            signal_number = stop()
-            if signal_number is not None or len(unseen) == _STEPS_BETWEEN_LOOKS:
-                self._require_finite(unseen)
-            if signal_number is not None:
-                place.loss_sum = float(losses)
+            signal_number = self.world.voted(stop() or 0)
+            if signal_number or len(unseen) == _STEPS_BETWEEN_LOOKS:
+                self._look_at(unseen)
+            if signal_number:
                 self._save_and_stop(signal_number)
-            pixels = self.augmentation(self.pixels_MHWC, index_N, seed=self.config.seed, epoch=place.epoch)
+            part_N = self.world.part(index_N)
+            pixels = self.augmentation(self.pixels_MHWC, part_N, seed=self.config.seed, epoch=place.epoch)
             images_NCHW = network_input(pixels.to(self.device, non_blocking=True), self.preprocess)
             share = rate_at(
                 place.step,
@@ -296,31 +311,36 @@ class Trainer:
             set_rate(self.optimizer, self._rate * share)
             torch.manual_seed(self.config.seed * 1_000_003 + place.step)  # dropout, too, has no state
             loss = train_step(
-                self.network,
+                self.replicated,
                 images_NCHW,
-                self.labels_M[index_N].to(self.device),
+                self.labels_M[part_N].to(self.device),
                 self.optimizer,
                 precision=settled(self.config.engine.precision),
                 label_smoothing=settled(training.label_smoothing),
                 class_weights_K=self.class_weights_K,
                 clip_norm=training.clip_norm,
+                share=self.world.loss_share(len(index_N)),
             )
-            losses += loss
             unseen.append((loss, index_N))
             self.average.follow(place.step)
             place.step += 1
             place.steps_in_epoch += 1
             task.advance(self.batch_size, f"epoch {place.epoch + 1}/{self.num_epochs}")
-        self._require_finite(unseen)
-        place.loss_sum = float(losses)
+        self._look_at(unseen)
 
-    def _require_finite(self, unseen: list[tuple[Tensor, Tensor]]) -> None:
-        """Look at the losses of the steps since the last look.
+    @cached_property
+    def replicated(self) -> nn.Module:
+        """The network as a step runs it; made when the first step comes, since there may be none."""
+        return self.world.replicated(self.network)
+
+    def _look_at(self, unseen: list[tuple[Tensor, Tensor]]) -> None:
+        """Add up the losses of the steps since the last look.
 
         Raises:
             NotFiniteError: one is not finite; the message names its images.
         """
-        are_finite = torch.stack([loss for loss, _ in unseen]).isfinite().tolist() if unseen else []
+        losses: list[float] = self.world.mean(torch.stack([loss for loss, _ in unseen])).tolist() if unseen else []
+        are_finite = [math.isfinite(loss) for loss in losses]
         if not all(are_finite):
             number = are_finite.index(False)
             step = self.place.step - len(unseen) + number + 1
@@ -329,11 +349,14 @@ class Trainer:
                 f"the loss is no longer finite at step {step}, in epoch {self.place.epoch + 1}, for a batch of "
                 f"{listed(names, most=8)}."
             )
+        for loss in losses:
+            self.place.loss_sum += loss
         unseen.clear()
 
     def _finish_epoch(self, seconds: float, num_images: int) -> None:
         place = self.place
         self.average.settle()
+        self.world.align(self.network, self.average.network)
         place.epoch += 1
         self._score(place.loss_sum / self.num_batches, seconds, num_images)
         place.steps_in_epoch, place.loss_sum = 0, 0.0
@@ -342,10 +365,12 @@ class Trainer:
     def _score(self, train_loss: float, seconds: float, num_images: int) -> None:
         """Score the network on ``val`` after ``place.epoch`` epochs, keep it if it is the best, and tell."""
         place = self.place
-        logits_NK = self.predictor.logits(self.val_pixels)
+        logits_NK = self.world.logits(self.predictor, self.val_pixels)
         if not np.isfinite(logits_NK).all():
             raise NotFiniteError(f"the network's answers are no longer finite after epoch {place.epoch}.")
-        val_accuracy, val_loss = accuracy(logits_NK, self.val_labels), log_loss(logits_NK, self.val_labels)
+        val_accuracy, val_loss = self.world.shared(
+            lambda: (accuracy(logits_NK, self.val_labels), log_loss(logits_NK, self.val_labels))
+        )
         is_best = (val_accuracy, -val_loss) > (place.best_accuracy, -place.best_loss)
         if is_best:
             place.best_epoch, place.best_accuracy, place.best_loss = place.epoch, val_accuracy, val_loss
@@ -386,13 +411,19 @@ class Trainer:
             "best": self.best,
         }
         tensors = {f"{part}.{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
-        save_checkpoint(self.run.checkpoints_path, self.place.step, tensors, self.place.to_json())
+        self.world.shared(
+            lambda: save_checkpoint(self.run.checkpoints_path, self.place.step, tensors, self.place.to_json())
+        )
         self.first_weights = {}
+
+    def _publish(self) -> None:
+        """The best weights so far become the run's."""
+        if self.best and self.world.is_first:
+            publish_weights(self.run, self.best, _best_facts(self.place.to_json()))
 
     def _save_and_stop(self, signal_number: int) -> None:
         self._save()
-        if self.best:
-            publish_weights(self.run, self.best, _best_facts(self.place.to_json()))
+        self._publish()
         raise Interrupted(
             f"stopped in epoch {self.place.epoch + 1} of {self.num_epochs} and saved; "
             f"go on with: vitreous resume {self.run.path}",

@@ -16,8 +16,12 @@ def train_step(
     label_smoothing: float,
     class_weights_K: Tensor | None,
     clip_norm: float,
+    share: float = 1.0,
 ) -> Tensor:
-    """One update; returns the mean loss, a detached scalar left on the device."""
+    """One update; returns the mean loss, a detached scalar left on the device.
+
+    ``share`` is what this loss counts among those of other processes; what is returned is weighed with it.
+    """
     loss = batch_loss(
         network,
         images_NCHW,
@@ -26,6 +30,8 @@ def train_step(
         label_smoothing=label_smoothing,
         class_weights_K=class_weights_K,
     )
+    if share != 1:
+        loss = loss * share
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     if clip_norm > 0:
