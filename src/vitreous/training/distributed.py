@@ -42,7 +42,8 @@ _NAMED_BY_TORCHRUN = ("RANK", "MASTER_ADDR", "MASTER_PORT")
 _SECONDS_TO_ANSWER = 120.0  # of a step, and without a sign of life, until a rank counts as lost
 _SECONDS_TO_MEET = 600.0  # until all processes have been started
 _LOOK_SECONDS = 1.0  # between two looks at whether the others still live
-_BEATS_PER_TIMEOUT = 20
+_BEAT_SECONDS = 0.5  # between two signs of life
+_SILENCE_SECONDS = 2.0  # without one, after a connection broke, that tell who is gone
 
 
 class World:
@@ -392,7 +393,7 @@ class Ranks(World):
         """See ``World``; batch norms use the statistics of the whole batch, so buffers are equal without being sent."""
         parallel = nn.parallel.DistributedDataParallel
         has_new_name = "forward_sync_buffers" in inspect.signature(parallel).parameters  # since torch 2.13
-        sends_none = {"forward_sync_buffers" if has_new_name else "broadcast_buffers": False}
+        sends_none: dict[str, Any] = {"forward_sync_buffers" if has_new_name else "broadcast_buffers": False}
         return parallel(with_shared_norms(network), **sends_none)
 
     # Between epochs
@@ -433,7 +434,7 @@ class Ranks(World):
         if isinstance(error, EndedElsewhere):
             return error
         if isinstance(error, RuntimeError) and _is_broken_tie(error):
-            return self._told(_first_line(error)) or self._told_once(self._lost(self._silent_ranks()))
+            return self._told() or self._told_once(self._lost(self._silent_ranks()))
         if isinstance(error, UserError | MachineError | VitreousError):
             return self._told_once(error)
         self._announce(f"{type(error).__name__}: {error}", 130 if isinstance(error, KeyboardInterrupt) else 70)
@@ -466,15 +467,16 @@ class Ranks(World):
 
     def _announced_by(self, rank: int, wait_seconds: float) -> str | None:
         try:
-            self._store.wait([f"end/{rank}"], timedelta(seconds=wait_seconds))
-            return str(json.loads(self._store.get(f"end/{rank}"))["text"])
+            is_there = self._is_there(f"end/{rank}", wait_seconds)
+            return str(json.loads(self._store.get(f"end/{rank}"))["text"]) if is_there else None
         except RuntimeError:
             return None
 
-    def _told(self, seen: str) -> VitreousError | None:
+    def _told(self) -> VitreousError | None:
         """What ended another rank, if one said so; it is repeated once on each other host."""
         try:
-            self._store.wait(["end"], timedelta(seconds=_LOOK_SECONDS))
+            if not self._is_there("end", wait_seconds=_LOOK_SECONDS):
+                return None
             said = json.loads(self._store.get("end"))
         except RuntimeError:
             return None
@@ -485,17 +487,14 @@ class Ranks(World):
         return EndedElsewhere(said["code"])
 
     def _silent_ranks(self) -> list[int]:
-        """The ranks that do not notice within a few seconds, as this one does, that one is gone."""
+        """The ranks that show no life for some seconds, in which a busy one would."""
+        others = [rank for rank in range(self.size) if rank != self.rank]
         try:
-            self._store.set(f"mourns/{self.rank}", "")
-            deadline = time.monotonic() + 3.0
-            silent = [rank for rank in range(self.size) if rank != self.rank]
-            while silent and time.monotonic() < deadline:
-                silent = [rank for rank in silent if not self._store.check([f"mourns/{rank}"])]
-                time.sleep(0.05)
+            before = {rank: self._beat_of(rank) for rank in others}
+            time.sleep(_SILENCE_SECONDS)
+            return [rank for rank in others if self._beat_of(rank) == before[rank]]
         except RuntimeError:
             return [0]  # who holds the store
-        return silent
 
     def _lost(self, ranks: list[int]) -> MachineError:
         who = f"rank {' and '.join(map(str, ranks))}" if ranks else "another rank"
@@ -523,25 +522,35 @@ class Ranks(World):
             MachineError: the rank, or the store, is gone.
         """
         beat, seen = b"", time.monotonic()
-        while True:
-            try:
-                self._store.wait([key], timedelta(seconds=_LOOK_SECONDS))
-                return bytes(self._store.get(key))
-            except dist.DistStoreError:
-                pass  # not yet
-            except RuntimeError:
-                raise self._lost([0]) from None
-            if told := self._told("") if self._store.check(["end"]) else None:
-                raise told
-            latest = bytes(self._store.get(f"lives/{of}")) if self._store.check([f"lives/{of}"]) else b""
-            if latest != beat:
-                beat, seen = latest, time.monotonic()
-            elif time.monotonic() - seen > self._seconds:
-                raise self._lost([of])
+        try:
+            while not self._is_there(key, wait_seconds=_LOOK_SECONDS):
+                if self._is_there("end") and (told := self._told()):
+                    raise told
+                latest = self._beat_of(of)
+                if latest != beat:
+                    beat, seen = latest, time.monotonic()
+                elif time.monotonic() - seen > self._seconds:
+                    raise self._lost([of])
+            return bytes(self._store.get(key))
+        except RuntimeError:
+            raise self._lost([0]) from None  # who holds the store
+
+    def _is_there(self, key: str, wait_seconds: float = 0.0) -> bool:
+        """Whether the key is set by then; asked again and again, since the store's own wait complains on stderr."""
+        deadline, pause = time.monotonic() + wait_seconds, 0.001
+        while not self._store.check([key]):
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(pause)
+            pause = min(2 * pause, 0.1)
+        return True
+
+    def _beat_of(self, rank: int) -> bytes:
+        return bytes(self._store.get(f"lives/{rank}")) if self._is_there(f"lives/{rank}") else b""
 
     def _show_life(self) -> None:
         number = 0
-        while not self._left.wait(self._seconds / _BEATS_PER_TIMEOUT if number else 0):
+        while not self._left.wait(_BEAT_SECONDS):
             number += 1
             try:
                 self._store.set(f"lives/{self.rank}", str(number))

@@ -309,7 +309,7 @@ class Trainer:
                 warmup_fraction=training.warmup_fraction,
             )
             set_rate(self.optimizer, self._rate * share)
-            torch.manual_seed(self.config.seed * 1_000_003 + place.step)  # dropout, too, has no state
+            torch.manual_seed(self.config.seed * 1_000_003 + place.step + self.world.rank * 2**48)  # dropout, stateless
             loss = train_step(
                 self.replicated,
                 images_NCHW,

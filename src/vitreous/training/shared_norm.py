@@ -24,9 +24,13 @@ def with_shared_norms(network: nn.Module) -> nn.Module:
     twin = copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})
     for module in list(twin.modules()):
         for name, child in module.named_children():
-            if type(child) in _KINDS and child.training and child.momentum is not None and child.track_running_stats:
+            if type(child) in _KINDS and isinstance(child, _BatchNorm) and _learns(child):
                 setattr(module, name, SharedNorm(child))
     return twin
+
+
+def _learns(norm: _BatchNorm) -> bool:
+    return norm.training and norm.track_running_stats and norm.momentum is not None
 
 
 class SharedNorm(nn.Module):
@@ -41,6 +45,7 @@ class SharedNorm(nn.Module):
         norm = self.norm
         y, mean_C, var_C, count = _Normalise.apply(x, norm.weight, norm.bias, norm.eps)  # type: ignore[no-untyped-call]
         with torch.no_grad():
+            assert norm.momentum is not None, "the average is exponential"
             assert norm.num_batches_tracked is not None, "statistics are tracked"
             assert norm.running_mean is not None, "statistics are tracked"
             assert norm.running_var is not None, "statistics are tracked"
