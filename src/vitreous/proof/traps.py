@@ -15,7 +15,9 @@ from vitreous.progress import SILENT, Progress
 from vitreous.proof.hostile import Hostile, prove_hostile
 from vitreous.proof.rows import ProofRow
 
-PROMISE = "every real image of a folder is found once, or it is refused with its reason; nothing is waited for or changed"
+PROMISE = (
+    "every real image of a folder is found once, or it is refused with its reason; nothing is waited for or changed"
+)
 
 _PLAIN = {"a/1.png": "", "b/1.png": ""}  # what stands in every one of them
 _NAMES = {
@@ -160,7 +162,9 @@ def _trap(
             _write(root, plain, shade=90 * number)
         make(root)
 
-    return Hostile(name, "data", make_all, "data", refused, None if refused is not None else {**_PLAIN, **(found or {})})
+    return Hostile(
+        name, "data", make_all, "data", refused, None if refused is not None else {**_PLAIN, **(found or {})}
+    )
 
 
 def _write(root: Path, name: str, shade: int = 250) -> None:

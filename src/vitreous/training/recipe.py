@@ -16,13 +16,22 @@ from vitreous.errors import ConfigError
 _Settings = TypeVar("_Settings", TrainingConfig, AugmentationConfig)
 
 # The highest rate for batches of 256, by optimizer and by whether the network bears a high one.
-_RATES = {("sgd", True): 0.4, ("sgd", False): 0.02, ("adamw", True): 0.006, ("adamw", False): 0.001}
-_FINE_TUNING_RATES = {"sgd": 0.01, "adamw": 5e-4}  # for batches of 32, in the last layer
+_RATES = {
+    ("muon", True): 0.28,
+    ("muon", False): 0.02,
+    ("sgd", True): 0.4,
+    ("sgd", False): 0.02,
+    ("adamw", True): 0.006,
+    ("adamw", False): 0.001,
+}
+_DECAYS = {"muon": 0.1, "sgd": 5e-4, "adamw": 0.01}
+_SMALL_IMAGES = 96  # pixels: up to this side, Muon was held against sgd and gained
+_FINE_TUNING_RATES = {"muon": 0.01, "sgd": 0.01, "adamw": 5e-4}  # for batches of 32, in the last layer
 _NOT_VARIED = {spec.name: 0.0 for spec in dataclasses.fields(AugmentationConfig)}
 _NOT_VARIED |= {"flip": False, "shift_px": 0, "randaugment": 0}
 _VARIED_FINE_TUNING = _NOT_VARIED | {"zoom": 0.3, "light": 0.2}
 WIDTHS = (1.5, 1.0, 0.75, 0.5, 0.375, 0.25)  # of the default network, to choose from where time is short
-_SMALL_NETWORK = 200_000  # parameters: such a network rather learns too little than too much by heart
+_SMALL_NETWORK = 200_000  # parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +48,9 @@ class Facts:
         return sum(self.class_counts)
 
     @property
-    def is_small_network(self) -> bool:
-        return self.num_parameters < _SMALL_NETWORK
+    def learns_too_little(self) -> bool:
+        """Rather than too much by heart: a small network without norms."""
+        return self.num_parameters < _SMALL_NETWORK and not self.has_norm
 
     @property
     def is_imbalanced(self) -> bool:
@@ -102,17 +112,17 @@ def default_pattern(image_size: tuple[int, int], width: float = 1.0) -> str:
 
 
 def _from_scratch(asked: TrainingConfig, facts: Facts) -> dict[str, Any]:
-    small = facts.is_small_network
-    optimizer = asked.optimizer or ("sgd" if facts.has_norm and not small else "adamw")
-    batch_size = asked.batch_size or _batch_size(facts.num_train, largest=256 if small else 128)
-    highest_rate = _RATES[optimizer, facts.has_norm or small] * batch_size / 256  # linear scaling: Goyal et al. 2017
+    optimizer = asked.optimizer or _usual_optimizer(facts)
+    batch_size = asked.batch_size or _batch_size(facts.num_train, largest=256 if facts.learns_too_little else 128)
+    growth = batch_size / 256  # linear for gradients (Goyal et al. 2017); orthogonal updates have one size, so its root
+    bears_high_rate = facts.has_norm or facts.learns_too_little
     return {
         "optimizer": optimizer,
         "batch_size": batch_size,
+        "learning_rate": _RATES[optimizer, bears_high_rate] * (growth**0.5 if optimizer == "muon" else growth),
         "epochs": _epochs_from_scratch(facts, batch_size),
-        "learning_rate": highest_rate,
-        "weight_decay": {"sgd": 5e-4, "adamw": 0.01}[optimizer],
-        "label_smoothing": 0.0 if small else 0.1,
+        "weight_decay": _DECAYS[optimizer],
+        "label_smoothing": 0.0 if facts.learns_too_little else 0.1,
         "ema_decay": 0.0,
         "patience": 0,
         "class_weights": "none",  # from random weights, weighting cost accuracy wherever it was tried: docs/log.md
@@ -120,6 +130,12 @@ def _from_scratch(asked: TrainingConfig, facts: Facts) -> dict[str, Any]:
         "layer_decay": 1.0,
         "batch_norm": "update",
     }
+
+
+def _usual_optimizer(facts: Facts) -> str:
+    if not facts.has_norm:
+        return "adamw"
+    return "muon" if max(facts.image_size) <= _SMALL_IMAGES else "sgd"
 
 
 def _fine_tuning(asked: TrainingConfig, facts: Facts) -> dict[str, Any]:
@@ -134,7 +150,7 @@ def _fine_tuning(asked: TrainingConfig, facts: Facts) -> dict[str, Any]:
         "batch_size": batch_size,
         "epochs": epochs,
         "learning_rate": _FINE_TUNING_RATES[optimizer] * batch_size / 32,
-        "weight_decay": {"sgd": 5e-4, "adamw": 0.01}[optimizer],
+        "weight_decay": _DECAYS[optimizer],
         "label_smoothing": 0.1,
         "ema_decay": 0.99,
         "patience": max(3, epochs // 2),
@@ -150,7 +166,7 @@ def _varied_from_scratch(facts: Facts, epochs: int) -> dict[str, Any]:
 
     Variation pays where the same images are met often; else it only makes them harder to learn.
     """
-    share = 1 / 32 if facts.is_small_network else 1 / 16
+    share = 1 / 32 if facts.learns_too_little else 1 / 16
     shift_px = max(1, round(min(facts.image_size) * share)) if epochs >= 16 else 0
     return _NOT_VARIED | {"shift_px": shift_px}
 
@@ -170,7 +186,7 @@ def _batch_size(num_train: int, largest: int) -> int:
 
 def _epochs_from_scratch(facts: Facts, batch_size: int) -> int:
     """As many as a few minutes allow, no more than pays, and at least 600 steps unless that takes 100 epochs."""
-    images_seen = 1_080_000 if facts.is_small_network else 380_000
+    images_seen = 1_080_000 if facts.learns_too_little else 380_000
     epochs = max(6, min(20, round(images_seen / facts.num_train)))
     steps = max(1, facts.num_train // batch_size)
     return max(epochs, min(100, math.ceil(600 / steps)))
