@@ -169,7 +169,9 @@ class TrainingConfig(_Section):
     epoch_share: float = setting(
         1.0, "share of the training images that an epoch shows, others in each", least=1e-6, most=1.0
     )
-    batch_size: int | None = setting(None, "images in one optimizer step", least=2, most=65_536)
+    batch_size: int | None = setting(
+        None, "images in one optimizer step, of all processes together", least=2, most=65_536
+    )
     accumulate: int = setting(
         1, "add a step's gradient up over so many parts of its batch, to save memory", least=1, most=1024
     )
@@ -215,7 +217,8 @@ class EngineConfig(_Section):
     device: str | None = setting(None, "cpu, cuda or cuda:N")
     precision: str | None = setting(None, "of the training step; scores are always fp32", choices=("fp32", "bf16"))
     channels_last: bool | None = setting(None, "keep the channels of a pixel side by side in memory")
-    threads: int | None = setting(None, "processor threads", least=1, most=1024)
+    threads: int | None = setting(None, "processor threads of each process", least=1, most=1024)
+    processes: int | None = setting(None, "that share each batch, as torchrun started them", least=1, most=65_536)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

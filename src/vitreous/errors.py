@@ -10,7 +10,8 @@
     │   └── RunError         a run folder that is missing, taken, unfinished or damaged
     ├── VerificationError    exit 1: what was made does not do what its original does; it is not kept
     ├── MachineError         exit 3: the machine or the run failed (disk, memory, divergence)
-    └── Interrupted          exit 130 / 143: stopped by a signal, after saving
+    ├── Interrupted          exit 130 / 143: stopped by a signal, after saving
+    └── EndedElsewhere       another process of the same job ended it, and told why
 
 The message of each says what was seen, what was wanted, and the way out, in one or two lines.
 """
@@ -68,3 +69,11 @@ class Interrupted(VitreousError):
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal_number
+
+
+class EndedElsewhere(VitreousError):
+    """Another process of the job failed and has told why; this one ends with the same status, and says nothing."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("")
+        self.exit_code = exit_code

@@ -260,6 +260,33 @@ class Run:
         storage.write_atomic(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept).encode())
 
 
+class FollowedRun(Run):
+    """A run whose folder another process writes: what it was told of it, and nothing of its own on the disk."""
+
+    def __init__(self, path: Path, manifest: dict[str, Any], config: Config, splits: Iterable[SplitRow] = ()) -> None:
+        super().__init__(path, manifest)
+        self._config, self._splits = config, tuple(splits)
+
+    @property
+    def config(self) -> Config:
+        """All of what was asked, resolved."""
+        return self._config
+
+    def splits(self) -> Iterator[SplitRow]:
+        """The rows of splits.csv, where they were told."""
+        return iter(self._splits)
+
+    def update_manifest(self, **changes: Any) -> None:
+        """Know it; it is written elsewhere."""
+        self.manifest = {**self.manifest, **changes}
+
+    def append_metrics(self, line: Mapping[str, Any]) -> None:
+        """Nothing: they are written elsewhere."""
+
+    def rewind_metrics(self, last_epoch: int) -> None:
+        """Nothing: they are written elsewhere."""
+
+
 def _named(path: Path, error: BaseException) -> BaseException:
     """An error of the disk as one of the run folder; any other as it is."""
     if not isinstance(error, OSError | MachineError):

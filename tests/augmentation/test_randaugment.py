@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +11,10 @@ from tests.augmentation.pixels import noise, pictures
 from vitreous.augmentation import Augmentation
 from vitreous.augmentation.colour import lit, recoloured
 from vitreous.augmentation.counter import uniform
-from vitreous.augmentation.geometry import affine, resampled
+from vitreous.augmentation.geometry import affine, product, resampled
 from vitreous.augmentation.randaugment import (
     OPERATIONS,
-    RandAugment,
+    Operations,
     auto_contrasted,
     equalized,
     posterized,
@@ -123,7 +125,7 @@ def test_each_image_meets_its_own_operations_one_after_the_other(num_ops, magnit
 
 
 def placed(image, met, share):
-    """The image after those operations that move pixels, through the product of numpy's matrices."""
+    """The image after those operations that move pixels, one map after the other."""
     height, width, _ = image.shape
     most = {
         "translate_x": ("right_N", 150 / 331 * width),
@@ -133,26 +135,25 @@ def placed(image, met, share):
         "shear_y": ("slope_down_N", 0.3),
     }
     nothing = dict.fromkeys(("right_N", "down_N", "degrees_N", "slope_right_N", "slope_down_N"), 0.0)
-    total, is_moved = np.eye(3), False
+    maps = []
     for name, signed in met:
         if name in most:
             argument, strength = most[name]
             values = {**nothing, argument: signed * share * strength, "factor_N": 1.0}
-            arguments = {key: torch.tensor([value], dtype=torch.float64) for key, value in values.items()}
-            total, is_moved = total @ affine(**arguments)[0].numpy(), True
-    if not is_moved:
+            maps.append(affine(**{key: torch.tensor([value], dtype=torch.float64) for key, value in values.items()}))
+    if not maps:
         return image
     rows, columns = (torch.arange(length).double()[None] for length in (height, width))
-    return resampled(image[None], rows, columns, torch.from_numpy(total)[None])[0]
+    return resampled(image[None], rows, columns, functools.reduce(product, maps))[0]
 
 
 def test_the_operations_are_drawn_alike_and_apart():
     index = torch.arange(70_000)
-    rounds = RandAugment(2, 9.0).rounds(lambda stream: uniform(3, 0, index, stream))
-    both = torch.bincount(rounds[0][0] * 14 + rounds[1][0], minlength=14 * 14).double()
+    operations = Operations.drawn(2, 9.0, lambda stream: uniform(3, 0, index, stream))
+    both = torch.bincount(operations.kind_RN[0] * 14 + operations.kind_RN[1], minlength=14 * 14).double()
     wanted = 70_000 / 196
     assert float(((both - wanted) ** 2 / wanted).sum()) < 262  # chi-squared, 195 degrees of freedom, p = 0.001
-    for operation, signed in rounds:
+    for operation, signed in zip(operations.kind_RN, operations.signed_RN, strict=True):
         assert sorted(set(signed.tolist())) == [-0.3, 0.3]
         share = torch.stack([(signed[operation == kind] > 0).double().mean() for kind in range(14)])
         assert float((share - 0.5).abs().max()) < 0.03

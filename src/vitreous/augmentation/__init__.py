@@ -15,7 +15,7 @@ from vitreous.augmentation.boxes import drawn_box, filled
 from vitreous.augmentation.colour import lit, recoloured
 from vitreous.augmentation.counter import Draw, Stream, uniform
 from vitreous.augmentation.geometry import affine, mirrored, product, replaced, resampled, shifted
-from vitreous.augmentation.randaugment import RandAugment
+from vitreous.augmentation.randaugment import Operations
 from vitreous.config import AugmentationConfig
 
 _SLICE = 2**21  # numbers that a processor varies at a time, so that they stay in its cache
@@ -79,21 +79,18 @@ class Augmentation:
 
     def _varied(self, pixels_MHWC: Tensor, index_N: Tensor, seed: int, epoch: int) -> Tensor:
         draw = partial(uniform, seed, epoch, index_N)
+        operations = Operations.drawn(self.randaugment, self.randaugment_magnitude, draw) if self.randaugment else None
         images_NHWC = pixels_MHWC.index_select(0, index_N.to(pixels_MHWC.device))
-        images_NHWC = self._placed(images_NHWC, draw, self._is_mirrored(index_N, seed, epoch))
+        images_NHWC = self._placed(images_NHWC, draw, self._is_mirrored(index_N, seed, epoch), operations)
         if self.light:
             contrast_N, brightness_N = (_about(1, self.light, draw(s)) for s in (Stream.CONTRAST, Stream.BRIGHTNESS))
             images_NHWC = lit(images_NHWC, contrast_N, brightness_N)
         if self.saturation or self.hue:
             saturation_N = _about(1, self.saturation, draw(Stream.SATURATION))
             images_NHWC = recoloured(images_NHWC, saturation_N, 360 * _about(0, self.hue, draw(Stream.HUE)))
-        if self.randaugment:
-            images_NHWC = self._operations(images_NHWC, draw)
+        if operations:
+            images_NHWC = operations(images_NHWC)
         return self._cut_out(images_NHWC, draw) if self.cutout else images_NHWC
-
-    @property
-    def _operations(self) -> RandAugment:
-        return RandAugment(self.randaugment, self.randaugment_magnitude)
 
     def _is_mirrored(self, index_N: Tensor, seed: int, epoch: int) -> Tensor:
         if not self.flip:
@@ -102,39 +99,36 @@ class Augmentation:
             return (uniform(seed, 0, index_N, Stream.FLIP) < 0.5) ^ bool(epoch % 2)
         return uniform(seed, epoch, index_N, Stream.FLIP) < 0.5
 
-    def _placed(self, images_NHWC: Tensor, draw: Draw, is_mirrored_N: Tensor) -> Tensor:
+    def _placed(self, images_NHWC: Tensor, draw: Draw, is_mirrored_N: Tensor, operations: Operations | None) -> Tensor:
         """Each image after what moves its pixels: as runs of bytes, or resampled where that will not do."""
         down_N, right_N = (
             (draw(stream) * (2 * self.shift_px + 1)).long() - self.shift_px
             for stream in (Stream.SHIFT_DOWN, Stream.SHIFT_RIGHT)
         )
-        is_resampled_N = self._is_resampled(draw, len(images_NHWC))
+        is_everywhere = bool(self.zoom or self.rotate or self.shear or self.scale)
+        is_resampled_N = torch.full_like(is_mirrored_N, is_everywhere)
+        if operations:
+            is_resampled_N |= operations.is_moving()
         placed_NHWC = images_NHWC
-        if self.shift_px and not is_resampled_N.all():
+        if self.shift_px and not is_everywhere:
             placed_NHWC = shifted(placed_NHWC, down_N, right_N, self.shift_px)
-        if self.flip and not is_resampled_N.all():
+        if self.flip and not is_everywhere:
             placed_NHWC = mirrored(placed_NHWC, is_mirrored_N)
         if not is_resampled_N.any():
             return placed_NHWC
-        numbers_K = is_resampled_N.nonzero()[:, 0]
-        there_K = numbers_K.to(images_NHWC.device)
         _, height, width, _ = images_NHWC.shape
         rows_NH, columns_NW = self._part(height, width, draw)
         columns_NW = torch.where(is_mirrored_N[:, None], columns_NW.flip(1), columns_NW)
-        maps_N33 = self._maps(draw, down_N, right_N)
-        if self.randaugment:
-            maps_N33 = product(maps_N33, self._operations.maps(draw, height, width))
-        places = rows_NH[numbers_K], columns_NW[numbers_K], maps_N33[numbers_K]
-        return replaced(placed_NHWC, there_K, resampled(images_NHWC.index_select(0, there_K), *places))
-
-    def _is_resampled(self, draw: Draw, num: int) -> Tensor:
-        is_everywhere = bool(self.zoom or self.rotate or self.shear or self.scale)
-        if is_everywhere or not self.randaugment:
-            return torch.full((num,), is_everywhere)
-        return self._operations.is_moving(draw)
+        maps_N23 = self._maps(draw, down_N, right_N)
+        if operations:
+            maps_N23 = product(maps_N23, operations.maps(height, width))
+        numbers_K = is_resampled_N.nonzero()[:, 0]
+        places = rows_NH[numbers_K], columns_NW[numbers_K], maps_N23[numbers_K]
+        numbers_K = numbers_K.to(images_NHWC.device)
+        return replaced(placed_NHWC, numbers_K, resampled(images_NHWC.index_select(0, numbers_K), *places))
 
     def _maps(self, draw: Draw, down_N: Tensor, right_N: Tensor) -> Tensor:
-        """The settings' affine map, the shift (which says where a pixel comes from) included: N,3,3."""
+        """The settings' affine map, the shift (which says where a pixel comes from) included: N,2,3."""
         return affine(
             right_N=-right_N.double(),
             down_N=-down_N.double(),
@@ -152,13 +146,14 @@ class Augmentation:
         return rows_NH, _within(width, share_N / stretch_N, draw(Stream.ZOOM_LEFT))
 
     def _cut_out(self, images_NHWC: Tensor, draw: Draw) -> Tensor:
-        num, height, width, channels = images_NHWC.shape
+        num, height, width, _ = images_NHWC.shape
         side_N = torch.tensor(max(1, round(self.cutout * min(height, width)))).expand(num)
         rows = drawn_box(height, side_N, draw(Stream.CUTOUT_ROW))
         columns = drawn_box(width, side_N, draw(Stream.CUTOUT_COLUMN))
-        sum_N11C = images_NHWC.view(num, 1, -1, channels).sum(2, keepdim=True)
-        mean_N11C = (2 * sum_N11C + height * width).div(2 * height * width, rounding_mode="floor").to(torch.uint8)
-        return filled(images_NHWC, mean_N11C, rows, columns)
+        sum_NC = images_NHWC.sum(1, dtype=torch.int32).sum(1)
+        mean_NC = (2 * sum_NC + height * width).div(2 * height * width, rounding_mode="floor").to(torch.uint8)
+        mean_N1WC = mean_NC[:, None, None].expand(-1, -1, width, -1).contiguous()
+        return filled(images_NHWC, mean_N1WC, rows, columns)
 
 
 def _about(centre: float, most: float, drawn_N: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ def linear(images_NHWC: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
 def lit(images_NHWC: Tensor, contrast_N: Tensor, brightness_N: Tensor) -> Tensor:
     """Multiply the contrast about the image's mean, and then all of it."""
     contrast_N, brightness_N = (each_N.to(images_NHWC.device) for each_N in (contrast_N, brightness_N))
-    sum_N = images_NHWC.flatten(2).sum(2, dtype=torch.int32).sum(1)  # of whole numbers, so exact in any order
+    sum_N = images_NHWC.sum(1, dtype=torch.int32).flatten(1).sum(1)  # of whole numbers, so exact in any order
     mean_N = sum_N.double() / images_NHWC[0].numel()
     return linear(images_NHWC, contrast_N * brightness_N, mean_N * (1 - contrast_N) * brightness_N)
 

@@ -65,28 +65,32 @@ def replaced(images_NHWC: Tensor, numbers_K: Tensor, others_KHWC: Tensor) -> Ten
 def affine(
     *, right_N: Tensor, down_N: Tensor, degrees_N: Tensor, slope_right_N: Tensor, slope_down_N: Tensor, factor_N: Tensor
 ) -> Tensor:
-    """Where the points of a varied image come from: N,3,3, to be multiplied with (x, y, 1) about the centre, in pixels.
+    """Where the points of a varied image come from: N,2,3, to be multiplied with (x, y, 1) about the centre, in pixels.
 
     The image was moved by ``right`` and ``down``, then turned clockwise, then sheared, so that (x, y) went to
     (x + slope_right y, y + slope_down x), then enlarged by ``factor``; x is to the right and y down.
     """
     cos_N, sin_N = cos_sin(degrees_N)
-    zero_N, one_N = torch.zeros_like(degrees_N), torch.ones_like(degrees_N)
-    area_N = 1 - slope_right_N * slope_down_N
-    moved = _matrices(one_N, zero_N, -right_N, zero_N, one_N, -down_N)
-    turned = _matrices(cos_N, sin_N, zero_N, -sin_N, cos_N, zero_N)
-    bent = _matrices(1 / area_N, -slope_right_N / area_N, zero_N, -slope_down_N / area_N, 1 / area_N, zero_N)
-    enlarged = _matrices(1 / factor_N, zero_N, zero_N, zero_N, 1 / factor_N, zero_N)
-    return product(product(product(moved, turned), bent), enlarged)
+    shrink_N = 1 / (factor_N * (1 - slope_right_N * slope_down_N))
+    entries = (
+        (cos_N - sin_N * slope_down_N) * shrink_N,
+        (sin_N - cos_N * slope_right_N) * shrink_N,
+        -right_N,
+        -(sin_N + cos_N * slope_down_N) * shrink_N,
+        (cos_N + sin_N * slope_right_N) * shrink_N,
+        -down_N,
+    )
+    return torch.stack(entries, dim=1).view(-1, 2, 3)
 
 
-def product(first_N33: Tensor, second_N33: Tensor) -> Tensor:
+def product(first_N23: Tensor, second_N23: Tensor) -> Tensor:
     """Where the points come from in an image that met ``first`` and then ``second``: the matrices' product, as sums."""
-    terms = [first_N33[:, :, k, None] * second_N33[:, None, k] for k in range(3)]
-    return terms[0] + terms[1] + terms[2]
+    product_N23 = first_N23[:, :, :1] * second_N23[:, :1] + first_N23[:, :, 1:2] * second_N23[:, 1:]
+    product_N23[:, :, 2] += first_N23[:, :, 2]
+    return product_N23
 
 
-def resampled(images_NHWC: Tensor, rows_NH: Tensor, columns_NW: Tensor, maps_N33: Tensor) -> Tensor:
+def resampled(images_NHWC: Tensor, rows_NH: Tensor, columns_NW: Tensor, maps_N23: Tensor) -> Tensor:
     """The pixels that the maps fetch for the points (columns, rows): bilinear, edges reflected, whole grey levels."""
     height, width = images_NHWC.shape[1:3]
     centre_y, centre_x = (height - 1) / 2, (width - 1) / 2
@@ -94,15 +98,10 @@ def resampled(images_NHWC: Tensor, rows_NH: Tensor, columns_NW: Tensor, maps_N33
     grid_NHW2 = images_NHWC.new_empty((*images_NHWC.shape[:3], 2), dtype=torch.float32)
     for axis, (length, centre) in enumerate(((width, centre_x), (height, centre_y))):
         scale = 2 / max(length - 1, 1)  # on grid_sample's scale -1 and 1 are the centres of the first and last pixel
-        of_x_N, of_y_N, offset_N = maps_N33[:, axis, :, None].unbind(1)
+        of_x_N, of_y_N, offset_N = maps_N23[:, axis, :, None].unbind(1)
         along_NW = (of_x_N * x_NW * scale).float().to(images_NHWC.device)
         along_NH = ((of_y_N * y_NH + offset_N + centre) * scale - 1).float().to(images_NHWC.device)
         torch.add(along_NW[:, None], along_NH[:, :, None], out=grid_NHW2[..., axis])
     images_NCHW = images_NHWC.permute(0, 3, 1, 2).float()
     sampled_NCHW = grid_sample(images_NCHW, grid_NHW2, padding_mode="reflection", align_corners=True)
     return to_bytes(sampled_NCHW.add_(HALF)).permute(0, 2, 3, 1).contiguous()
-
-
-def _matrices(*rows: Tensor) -> Tensor:
-    zero, one = torch.zeros_like(rows[0]), torch.ones_like(rows[0])
-    return torch.stack((*rows, zero, zero, one), dim=1).view(-1, 3, 3)

@@ -5,9 +5,11 @@ ranges that torchvision gives the operations. Two things differ: what moves pixe
 the image's one resampling; and what comes in from outside is the reflected picture.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -98,56 +100,48 @@ OPERATIONS = (*_PLACES, *_LEVELS, "identity")
 
 
 @dataclass(frozen=True, slots=True)
-class RandAugment:
-    """``num_ops`` operations an image, each of ``magnitude`` (0 .. 30) in a direction drawn with it."""
+class Operations:
+    """What each image meets, round by round."""
 
-    num_ops: int
-    magnitude: float
+    kind_RN: Tensor  # the number in ``OPERATIONS``
+    signed_RN: Tensor  # its strength, -1 .. 1
 
-    def rounds(self, draw: Draw) -> list[tuple[Tensor, Tensor]]:
-        """For each round the number in ``OPERATIONS`` and the signed strength (-1 .. 1) that each image gets."""
-        streams = range(Stream.RANDAUGMENT, Stream.RANDAUGMENT + 2 * self.num_ops, 2)
-        return [
-            (
-                (draw(stream) * len(OPERATIONS)).long(),
-                torch.where(draw(stream + 1) < 0.5, 1.0, -1.0).double() * (self.magnitude / MOST_MAGNITUDE),
-            )
-            for stream in streams
-        ]
+    @classmethod
+    def drawn(cls, num_rounds: int, magnitude: float, draw: Draw) -> Self:
+        """At least one round; each operation of ``magnitude`` (0 .. 30) in a direction drawn with it."""
+        streams = [Stream.RANDAUGMENT + 2 * number for number in range(num_rounds)]
+        kinds, signs = (torch.stack([draw(stream + part) for stream in streams]) for part in (0, 1))
+        signed_RN = torch.where(signs < 0.5, 1.0, -1.0).double() * (magnitude / MOST_MAGNITUDE)
+        return cls((kinds * len(OPERATIONS)).long(), signed_RN)
 
-    def is_moving(self, draw: Draw) -> Tensor:
+    def is_moving(self) -> Tensor:
         """Which images meet an operation that moves pixels."""
-        return torch.stack([operation_N < len(_PLACES) for operation_N, _ in self.rounds(draw)]).any(0)
+        return (self.kind_RN < len(_PLACES)).any(0)
 
-    def maps(self, draw: Draw, height: int, width: int) -> Tensor:
-        """What the operations that move pixels amount to: N,3,3, as ``geometry.affine``'s."""
-        rounds = self.rounds(draw)
-        maps_N33 = torch.eye(3, dtype=torch.float64).expand(len(rounds[0][0]), 3, 3)
-        for operation_N, signed_N in rounds:
-            by_name = {name: signed_N * (operation_N == number) for number, name in enumerate(_PLACES)}
-            map_N33 = affine(
-                right_N=by_name["translate_x"] * _MOST_MOVE * width,
-                down_N=by_name["translate_y"] * _MOST_MOVE * height,
-                degrees_N=by_name["rotate"] * _MOST_DEGREES,
-                slope_right_N=by_name["shear_x"] * _MOST_SLOPE,
-                slope_down_N=by_name["shear_y"] * _MOST_SLOPE,
-                factor_N=torch.ones_like(signed_N),
-            )
-            maps_N33 = product(maps_N33, map_N33)
-        return maps_N33
+    def maps(self, height: int, width: int) -> Tensor:
+        """What the operations that move pixels amount to: N,2,3, as ``geometry.affine``'s."""
+        by_name = {name: self.signed_RN * (self.kind_RN == number) for number, name in enumerate(_PLACES)}
+        num_rounds, num = self.kind_RN.shape
+        maps_RN23 = affine(
+            right_N=by_name["translate_x"].flatten() * _MOST_MOVE * width,
+            down_N=by_name["translate_y"].flatten() * _MOST_MOVE * height,
+            degrees_N=by_name["rotate"].flatten() * _MOST_DEGREES,
+            slope_right_N=by_name["shear_x"].flatten() * _MOST_SLOPE,
+            slope_down_N=by_name["shear_y"].flatten() * _MOST_SLOPE,
+            factor_N=torch.ones(num_rounds * num, dtype=torch.float64),
+        ).view(num_rounds, num, 2, 3)
+        return functools.reduce(product, maps_RN23.unbind())
 
-    def __call__(self, images_NHWC: Tensor, draw: Draw) -> Tensor:
+    def __call__(self, images_NHWC: Tensor) -> Tensor:
         """The images after the operations that change levels, a group of images for each operation and round."""
-        for operation_N, signed_N in self.rounds(draw):
-            order_N = operation_N.argsort(stable=True)
-            counts = operation_N.bincount(minlength=len(OPERATIONS)).tolist()
+        for kind_N, signed_N in zip(self.kind_RN, self.signed_RN, strict=True):
+            order_N = kind_N.argsort(stable=True)
+            counts = kind_N.bincount(minlength=len(OPERATIONS)).tolist()
             grouped_NHWC = images_NHWC.index_select(0, order_N.to(images_NHWC.device))
-            by_operation = zip(
-                OPERATIONS, torch.split(grouped_NHWC, counts), torch.split(signed_N[order_N], counts), strict=True
-            )
+            groups, strengths = torch.split(grouped_NHWC, counts), torch.split(signed_N[order_N], counts)
             changed = [
                 _LEVELS[name](group, signed) if name in _LEVELS and len(group) else group
-                for name, group, signed in by_operation
+                for name, group, signed in zip(OPERATIONS, groups, strengths, strict=True)
             ]
             images_NHWC = torch.cat(changed).index_select(0, order_N.argsort().to(images_NHWC.device))
         return images_NHWC

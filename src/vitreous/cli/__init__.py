@@ -33,7 +33,7 @@ from vitreous.cli import (
     train,
 )
 from vitreous.cli.signals import Stopped, leave_on_signals, unmasked_signals
-from vitreous.errors import VitreousError
+from vitreous.errors import EndedElsewhere, VitreousError
 
 USAGE = 2
 BUG = 70  # EX_SOFTWARE of sysexits.h
@@ -93,7 +93,10 @@ def run_command(arguments: Sequence[str]) -> int:
             raise
         from vitreous.cli.console import printable
 
-        print("vitreous: " + "\n".join(map(printable, str(error).split("\n"))), file=sys.stderr)  # paths hold anything
+        if not isinstance(error, EndedElsewhere):
+            print(
+                "vitreous: " + "\n".join(map(printable, str(error).split("\n"))), file=sys.stderr
+            )  # paths hold anything
         return error.exit_code
     except TyperException as error:
         text = error.format_message()

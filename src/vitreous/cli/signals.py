@@ -1,6 +1,8 @@
 """SIGINT and SIGTERM: a command is left in order; while a run trains, it is saved first.
 
 Whatever is left, nothing is half written: files get their names when they are whole, and locks go with the process.
+``torchrun`` passes on what it gets, more than once at times, and kills who does not end within half a minute: where it
+started us, a second signal is not a second wish.
 """
 
 import os
@@ -45,7 +47,7 @@ def stop_on_signals() -> Iterator[Callable[[], int | None]]:
 
     def note(number: int, frame: FrameType | None) -> None:
         received.append(number)
-        if len(received) > 1:
+        if len(received) > 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
             _leave(number, frame)
 
     with _handled(note):

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vitreous.run import Run
+from vitreous.run import FollowedRun, Run
 
 EXAMPLE = "vitreous train photos/ --model lenet5 --epochs 10 --run lamps"
 
@@ -105,7 +105,9 @@ def command(
 
 
 def print_outcome(run: Run, *, as_json: bool) -> None:
-    """What was learned, how good it is, and where it lies."""
+    """What was learned, how good it is, and where it lies; of several processes the first one tells."""
+    if isinstance(run, FollowedRun):
+        return
     if as_json:
         from vitreous.cli.console import print_json
 

@@ -6,9 +6,12 @@ three numbers, and a run that was stopped goes on to the same bits.
 
 import copy
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,28 +20,27 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vitreous import storage
-from vitreous.augmentation import Augmentation
-from vitreous.augmentation.mixing import Mixing
 from vitreous.checkpoint import NotFiniteError, load_newest_checkpoint, save_checkpoint
 from vitreous.config import settled
 from vitreous.data.images import listed
-from vitreous.data.order import epoch_order
 from vitreous.data.prepared import ImageSet
 from vitreous.errors import Interrupted, MachineError
 from vitreous.evaluation.scores import accuracy, log_loss
 from vitreous.predictor import Predictor
-from vitreous.predictor.torch_backend import TorchBackend, network_input
+from vitreous.predictor.torch_backend import TorchBackend
 from vitreous.progress import SILENT, Progress, Task
 from vitreous.run import Run
 from vitreous.training.allocator import kept_blocks
+from vitreous.training.batches import Batches
 from vitreous.training.clock import Clock
+from vitreous.training.distributed import ALONE, World, require_shares
 from vitreous.training.ema import Average
 from vitreous.training.engine import lay_out, recorded_threads
 from vitreous.training.finetune import freeze, set_training_mode
 from vitreous.training.head import backbone_features, fit_head
 from vitreous.training.optim import make_optimizer, optimizer_tensors, restore_optimizer, set_rate
 from vitreous.training.schedule import rate_at
-from vitreous.training.step import MixedLabels, train_step
+from vitreous.training.step import train_step
 from vitreous.weights import publish_weights
 
 StopRequest = Callable[[], int | None]  # the number of the signal that asks to stop, if one came
@@ -75,6 +77,7 @@ def fit(
     *,
     progress: Progress = SILENT,
     stop: StopRequest = lambda: None,
+    world: World = ALONE,
 ) -> None:
     """Train the run's network on the ``train`` part of ``images``, choosing the best epoch on ``val``.
 
@@ -86,9 +89,9 @@ def fit(
         MachineError: numbers stay finite at no smaller learning rate either, the disk is full, or another process
             trains this run.
     """
-    lock, threads = storage.lock(run.path / ".lock", wait_seconds=0), recorded_threads(run.config.engine)
-    with lock, threads, kept_blocks(), torch.random.fork_rng():
-        trainer = Trainer(run, network, images, progress)
+    held = storage.lock(run.path / ".lock", wait_seconds=0) if world.is_first else nullcontext()
+    with held, recorded_threads(run.config.engine), kept_blocks(), torch.random.fork_rng():
+        trainer = Trainer(run, network, images, progress, world)
         is_begun = trainer.restore()
         run.update_manifest(status="running")
         try:
@@ -105,7 +108,7 @@ def fit(
             run.update_manifest(status="failed")
             if not _is_out_of_memory(error):
                 raise
-            batch_size = trainer.batch_size
+            batch_size = trainer.batches.batch_size
             raise MachineError(
                 f"not enough memory for batches of {batch_size} images of {trainer.preprocess.height} x "
                 f"{trainer.preprocess.width}; --set training.batch_size={max(2, batch_size // 2)} needs about half."
@@ -125,10 +128,12 @@ def restore_weights(run: Run) -> bool:
 class Trainer:
     """One run under way: the network, its optimizer, and the place in the schedule."""
 
-    def __init__(self, run: Run, network: nn.Module, images: ImageSet, progress: Progress) -> None:
+    def __init__(
+        self, run: Run, network: nn.Module, images: ImageSet, progress: Progress, world: World = ALONE
+    ) -> None:
         config = run.config
-        self.run, self.config, self.images, self.progress = run, config, images, progress
-        self.device = torch.device(settled(config.engine.device))
+        self.run, self.config, self.images, self.progress, self.world = run, config, images, progress, world
+        self.device = world.device(settled(config.engine.device))
         self.preprocess = images.preprocess
         self.network = lay_out(network.to(self.device), settled(config.engine.channels_last))
         freeze(self.network, settled(config.training.freeze), run.manifest["model"].get("head"))
@@ -138,21 +143,14 @@ class Trainer:
         self.predictor = Predictor(
             TorchBackend(self.average.network, self.preprocess, self.device), self.preprocess, images.classes
         )
-        self.augmentation = Augmentation.from_config(config.augmentation)
-        self.mixing = Mixing.from_config(config.augmentation)
-        self.pixels_MHWC = torch.from_numpy(images.pixels)
-        self.labels_M = torch.from_numpy(images.labels)
-        self.train_indices = images.indices("train")
-        self.val_indices = images.selecting
-        self.val_pixels, self.val_labels = images.pixels[self.val_indices], images.labels[self.val_indices]
-        self.class_weights_K = self._class_weights(len(images.classes))
-        self.batch_size = min(settled(config.training.batch_size), len(self.train_indices))
-        whole = len(self.train_indices) // self.batch_size  # the rest waits for another epoch's order
-        self.num_batches = max(1, round(whole * config.training.epoch_share))
+        self.batches = Batches(config, images, self.device, world)
+        require_shares(world, self.batches.batch_size)
+        self.val_pixels, self.val_labels = images.pixels[images.selecting], images.labels[images.selecting]
         self.num_epochs = settled(config.training.epochs)
         self.clock = Clock(is_exact=self.device.type == "cpu")
         self.place = Place()
         self.best: dict[str, Tensor] = {}
+        world.align(self.network, self.average.network)
         self.first_weights: dict[str, Tensor] = {}  # until there is a checkpoint to go back to
 
     def begin(self, stop: StopRequest) -> None:
@@ -160,27 +158,35 @@ class Trainer:
         if not (self.run.manifest.get("initial_weights") or {}).get("fits_head"):
             return
         started = time.perf_counter()
+        train_loss, num_images = self.world.shared(lambda: self._fit_head(stop))
+        self.world.align(self.network, self.average.network)
+        logits_NK = self.world.logits(self.predictor, self.val_pixels)
+        self._score(logits_NK, train_loss, time.perf_counter() - started, num_images)
+        self._save()
+
+    def _fit_head(self, stop: StopRequest) -> tuple[float, int]:
+        """Give both networks the head that fits best; its loss, and how many images were seen."""
         features_ND, labels_N = self._features(stop)
-        num_train = len(self.train_indices)
+        num_train = len(self.batches.train_indices)
         fitted = fit_head(
             features_ND[:num_train],
             labels_N[:num_train],
             features_ND[num_train:],
             labels_N[num_train:],
-            torch.ones(len(self.predictor.classes)) if self.class_weights_K is None else self.class_weights_K.cpu(),
+            torch.ones(len(self.predictor.classes))
+            if self.batches.class_weights_K is None
+            else self.batches.class_weights_K.cpu(),
         )
         with torch.no_grad():
             for network in (self.average.network, self.network):
                 head = self._head_of(network)
                 head.weight.copy_(fitted.weight_KD)
                 head.bias.copy_(fitted.bias_K)
-        logits_NK = self.predictor.logits(self.val_pixels)
-        self._score(logits_NK, fitted.train_loss, time.perf_counter() - started, len(features_ND))
-        self._save()
+        return fitted.train_loss, len(features_ND)
 
     def _features(self, stop: StopRequest) -> tuple[Tensor, Tensor]:
         """What the head is shown of the training and then the validation images, and their labels."""
-        index_N = np.concatenate([self.train_indices, self.val_indices])
+        index_N = np.concatenate([self.batches.train_indices, self.images.selecting])
 
         def check() -> None:
             if (signal_number := stop()) is not None:
@@ -191,13 +197,13 @@ class Trainer:
         features_ND = backbone_features(
             self.predictor,
             self._head_of(self.average.network),
-            self.pixels_MHWC.numpy(),
+            self.images.pixels,
             index_N,
             key=self._features_key(index_N),
             progress=self.progress,
             before_batch=check,
         )
-        return features_ND, self.labels_M[index_N]
+        return features_ND, self.batches.labels_M[index_N]
 
     def _features_key(self, index_N: NDArray[np.int64]) -> str:
         model, begun, engine = self.run.manifest["model"], self.run.manifest["initial_weights"], self.config.engine
@@ -217,21 +223,22 @@ class Trainer:
 
     def train(self, stop: StopRequest) -> None:
         """Go on from the place where the run stands to its end."""
-        total, done = self.num_epochs * self.num_batches * self.batch_size, self.place.step * self.batch_size
+        num_batches, batch_size = self.batches.num_batches, self.batches.batch_size
+        total, done = self.num_epochs * num_batches * batch_size, self.place.step * batch_size
         with self.progress.task("training", total, "images", done) as task:
             while self.place.epoch < self.num_epochs and not self._is_patience_over():
                 started, first = time.perf_counter(), self.place.steps_in_epoch
                 try:
                     self._train_epoch(stop, task)
-                    seconds, num_images = time.perf_counter() - started, (self.num_batches - first) * self.batch_size
+                    seconds, num_images = time.perf_counter() - started, (num_batches - first) * batch_size
                     self._finish_epoch(stop, seconds, num_images)
                 except NotFiniteError as error:
                     self._go_back(error)
-        publish_weights(self.run, self.best, _best_facts(self.place.to_json()))
+        self._publish()
 
     def restore(self) -> bool:
         """Take up the newest whole checkpoint, if there is one; say which are damaged."""
-        checkpoint, problems = load_newest_checkpoint(self.run.checkpoints_path, self.run.identity)
+        checkpoint, problems = self.world.shared_checkpoint(self.run.checkpoints_path, self.run.identity)
         for problem in problems:
             self.progress.say(problem)
         if checkpoint:
@@ -279,69 +286,59 @@ class Trainer:
 
     def _train_epoch(self, stop: StopRequest, task: Task) -> None:
         place, training = self.place, self.config.training
-        order_N = torch.from_numpy(
-            self.train_indices[epoch_order(len(self.train_indices), self.config.seed, place.epoch)]
-        )
-        losses = torch.tensor(place.loss_sum, dtype=torch.float64, device=self.device)  # read now and then, not a step
         unseen: list[tuple[Tensor, Tensor]] = []
         self.clock.start()
-        for index_N in torch.split(order_N, self.batch_size)[place.steps_in_epoch : self.num_batches]:
-            signal_number = stop()
-            if signal_number is not None or len(unseen) == _STEPS_BETWEEN_LOOKS:
-                self._require_finite(unseen)
-            if signal_number is not None:
-                place.loss_sum = float(losses)
+        for index_N in self.batches.order(place.epoch)[place.steps_in_epoch :]:
+            signal_number = self.world.voted(stop() or 0)
+            if signal_number or len(unseen) == _STEPS_BETWEEN_LOOKS:
+                self._look_at(unseen)
+            if signal_number:
                 self._save_and_stop(signal_number)
-            images_NCHW, labels_N, mixed = self._batch(index_N)
+            images_NCHW, labels_N, mixed = self.batches.batch(index_N, place.epoch)
             share = rate_at(
                 place.step,
-                self.num_epochs * self.num_batches,
+                self.num_epochs * self.batches.num_batches,
                 schedule=training.schedule,
                 warmup_fraction=training.warmup_fraction,
             )
             set_rate(self.optimizer, self._rate * share)
-            torch.manual_seed(self.config.seed * 1_000_003 + place.step)  # dropout, too, has no state
+            torch.manual_seed(self.config.seed * 1_000_003 + place.step + self.world.rank * 2**48)  # dropout, stateless
             self.clock.lap("data")
             loss = train_step(
-                self.network,
+                self.replicated,
                 images_NCHW,
                 labels_N,
                 self.optimizer,
                 precision=settled(self.config.engine.precision),
                 label_smoothing=settled(training.label_smoothing),
-                class_weights_K=self.class_weights_K,
+                class_weights_K=self.batches.class_weights_K,
                 clip_norm=training.clip_norm,
                 clock=self.clock,
                 mixed=mixed,
                 num_parts=training.accumulate,
+                share=self.world.loss_share(len(index_N)),
             )
-            losses += loss
             unseen.append((loss, index_N))
             self.average.follow(place.step)
             self.clock.lap("optimizer")
             place.step += 1
             place.steps_in_epoch += 1
-            task.advance(self.batch_size, f"epoch {place.epoch + 1}/{self.num_epochs}")
-        self._require_finite(unseen)
-        place.loss_sum = float(losses)
+            task.advance(self.batches.batch_size, f"epoch {place.epoch + 1}/{self.num_epochs}")
+        self._look_at(unseen)
 
-    def _batch(self, index_N: Tensor) -> tuple[Tensor, Tensor, MixedLabels | None]:
-        """The images ``index_N`` as the network sees them in this epoch, their labels, and second ones if mixed."""
-        seed, epoch = self.config.seed, self.place.epoch
-        pixels_NHWC = self.augmentation(self.pixels_MHWC, index_N, seed=seed, epoch=epoch)
-        labels_N, mixed = self.labels_M[index_N].to(self.device), None
-        if self.mixing is not None:
-            pixels_NHWC, partner_N, share_N = self.mixing(pixels_NHWC, index_N, seed=seed, epoch=epoch)
-            mixed = MixedLabels(labels_N[partner_N.to(self.device)], share_N.to(self.device))
-        return network_input(pixels_NHWC.to(self.device, non_blocking=True), self.preprocess), labels_N, mixed
+    @cached_property
+    def replicated(self) -> nn.Module:
+        """The network as a step runs it; made when the first step comes, since there may be none."""
+        return self.world.replicated(self.network)
 
-    def _require_finite(self, unseen: list[tuple[Tensor, Tensor]]) -> None:
-        """Look at the losses of the steps since the last look.
+    def _look_at(self, unseen: list[tuple[Tensor, Tensor]]) -> None:
+        """Add up the losses of the steps since the last look.
 
         Raises:
             NotFiniteError: one is not finite; the message names its images.
         """
-        are_finite = torch.stack([loss for loss, _ in unseen]).isfinite().tolist() if unseen else []
+        losses: list[float] = self.world.mean(torch.stack([loss for loss, _ in unseen])).tolist() if unseen else []
+        are_finite = [math.isfinite(loss) for loss in losses]
         if not all(are_finite):
             number = are_finite.index(False)
             step = self.place.step - len(unseen) + number + 1
@@ -350,6 +347,8 @@ class Trainer:
                 f"the loss is no longer finite at step {step}, in epoch {self.place.epoch + 1}, for a batch of "
                 f"{listed(names, most=8)}."
             )
+        for loss in losses:
+            self.place.loss_sum += loss
         unseen.clear()
 
     def _finish_epoch(self, stop: StopRequest, seconds: float, num_images: int) -> None:
@@ -359,11 +358,12 @@ class Trainer:
 
         place = self.place
         self.average.settle()
+        self.world.align(self.network, self.average.network)
         self.clock.start()
-        logits_NK = self.predictor.logits(self.val_pixels, check)
+        logits_NK = self.world.logits(self.predictor, self.val_pixels, check)
         self.clock.lap("evaluation")
         place.epoch += 1
-        self._score(logits_NK, place.loss_sum / self.num_batches, seconds, num_images)
+        self._score(logits_NK, place.loss_sum / self.batches.num_batches, seconds, num_images)
         place.steps_in_epoch, place.loss_sum = 0, 0.0
         self._save()
 
@@ -372,7 +372,9 @@ class Trainer:
         place = self.place
         if not np.isfinite(logits_NK).all():
             raise NotFiniteError(f"the network's answers are no longer finite after epoch {place.epoch}.")
-        val_accuracy, val_loss = accuracy(logits_NK, self.val_labels), log_loss(logits_NK, self.val_labels)
+        val_accuracy, val_loss = self.world.shared(
+            lambda: (accuracy(logits_NK, self.val_labels), log_loss(logits_NK, self.val_labels))
+        )
         is_best = (val_accuracy, -val_loss) > (place.best_accuracy, -place.best_loss)
         if is_best:
             place.best_epoch, place.best_accuracy, place.best_loss = place.epoch, val_accuracy, val_loss
@@ -395,13 +397,6 @@ class Trainer:
             f"val accuracy {val_accuracy:.2%}{' (best)' if is_best else ''}, {num_images / seconds:,.0f} images/s"
         )
 
-    def _class_weights(self, num_classes: int) -> Tensor | None:
-        """Such that every class counts the same in all; their mean over the training images is 1."""
-        if self.config.training.class_weights != "balanced":
-            return None
-        counts_K = torch.bincount(self.labels_M[self.train_indices], minlength=num_classes)
-        return (len(self.train_indices) / (num_classes * counts_K.clamp_min(1).float())).to(self.device)
-
     def _is_patience_over(self) -> bool:
         patience = settled(self.config.training.patience)
         return 0 < patience <= self.place.epoch - self.place.best_epoch
@@ -415,13 +410,18 @@ class Trainer:
         }
         tensors = {f"{part}.{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
         run, place = self.run, self.place
-        save_checkpoint(run.checkpoints_path, place.step, tensors, place.to_json(), run.identity)
+        facts = place.to_json()
+        self.world.shared(lambda: save_checkpoint(run.checkpoints_path, place.step, tensors, facts, run.identity))
         self.first_weights = {}
+
+    def _publish(self) -> None:
+        """The best weights so far become the run's."""
+        if self.best and self.world.is_first:
+            publish_weights(self.run, self.best, _best_facts(self.place.to_json()))
 
     def _save_and_stop(self, signal_number: int) -> None:
         self._save()
-        if self.best:
-            publish_weights(self.run, self.best, _best_facts(self.place.to_json()))
+        self._publish()
         raise Interrupted(
             f"stopped in epoch {self.place.epoch + 1} of {self.num_epochs} and saved; "
             f"go on with: vitreous resume {self.run.path}",

@@ -1,4 +1,4 @@
-"""Which learning rates a network bears, by trying them in one short run (Smith 2017, "Cyclical learning rates", §3.3)."""
+"""Which learning rates a network bears, by trying them in one short run (Smith 2017, "Cyclical learning rates")."""
 
 import copy
 import math

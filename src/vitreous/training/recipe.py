@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from vitreous.augmentation.description import describe
 from vitreous.config import AugmentationConfig, Config, TrainingConfig, settled
 from vitreous.errors import ConfigError
 
@@ -27,7 +28,7 @@ _RATES = {
 _DECAYS = {"muon": 0.1, "sgd": 5e-4, "adamw": 0.01}
 _SMALL_IMAGES = 96  # pixels: up to this side, Muon was held against sgd and gained
 _FINE_TUNING_RATES = {"muon": 0.01, "sgd": 0.01, "adamw": 5e-4}  # for batches of 32, in the last layer
-_NOT_VARIED = {spec.name: 0.0 for spec in dataclasses.fields(AugmentationConfig)}
+_NOT_VARIED: dict[str, Any] = {spec.name: 0.0 for spec in dataclasses.fields(AugmentationConfig)}
 _NOT_VARIED |= {"flip": False, "shift_px": 0, "randaugment": 0}
 _VARIED_FINE_TUNING = _NOT_VARIED | {"zoom": 0.3, "light": 0.2}
 WIDTHS = (1.5, 1.0, 0.75, 0.5, 0.375, 0.25)  # of the default network, to choose from where time is short
@@ -202,7 +203,7 @@ def _told(config: Config, facts: Facts) -> Iterator[str]:
             f"{training.optimizer} at {training.learning_rate:g}"
             f"{f', falling to {training.layer_decay:g} of it in the first layer' if training.layer_decay != 1 else ''}"
         )
-        yield ", ".join(_told_of_variation(augmentation))
+        yield ", ".join(describe(augmentation))
         if training.freeze != "none":
             yield f"{training.freeze} and what is before it stays as it is"
         if training.batch_norm == "keep":
@@ -210,13 +211,3 @@ def _told(config: Config, facts: Facts) -> Iterator[str]:
     if training.class_weights == "balanced":
         least, most = min(facts.class_counts), max(facts.class_counts)
         yield f"every class counts the same in the loss (the smallest has {least} images, the largest {most})"
-
-
-def _told_of_variation(augmentation: AugmentationConfig) -> Iterator[str]:
-    yield f"shift {augmentation.shift_px} px"
-    if augmentation.flip:
-        yield "mirrored"
-    if augmentation.zoom:
-        yield f"zoomed by up to {augmentation.zoom:.0%}"
-    if augmentation.light:
-        yield f"light varied by up to {augmentation.light:.0%}"

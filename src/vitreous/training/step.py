@@ -31,6 +31,7 @@ def train_step(
     clock: Clock,
     mixed: MixedLabels | None = None,
     num_parts: int = 1,
+    share: float = 1.0,
 ) -> Tensor:
     """One update; returns the mean loss, a detached scalar left on the device.
 
@@ -38,6 +39,7 @@ def train_step(
         clock: is told what took how long.
         mixed: the batch's second labels, where its images were mixed.
         num_parts: the gradient is added up over so many parts of the batch, of which only one is in memory at a time.
+        share: what this loss counts among those of other processes; what is returned is weighed with it.
     """
     optimizer.zero_grad(set_to_none=True)
     losses = []
@@ -53,8 +55,9 @@ def train_step(
             class_weights_K=class_weights_K,
             mixed=mixed and MixedLabels(mixed.partners_N[span], mixed.share_N[span]),
         )
-        if num_parts > 1:
-            loss = loss * (len(images_NCHW[span]) / num_images)
+        weight = share * len(images_NCHW[span]) / num_images
+        if weight != 1:
+            loss = loss * weight
         clock.lap("forward")
         loss.backward()  # type: ignore[no-untyped-call]
         clock.lap("backward")

@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,8 @@ from vitreous.errors import Interrupted, MachineError, RunError
 from vitreous.evaluation.scored import ScoredSplit
 from vitreous.evaluation.scores import score
 from vitreous.progress import Progress, Task
-from vitreous.run import Run
+from vitreous.run import FollowedRun, Run
+from vitreous.training.distributed import ALONE, World
 from vitreous.training.loop import StopRequest
 from vitreous.workflow.run_images import data_facts, headlines, split_rows
 from vitreous.workflow.run_training import read_predictions, train_run, write_predictions
@@ -39,11 +41,17 @@ def held_with_folds(run: Run) -> AbstractContextManager[None]:
     Raises:
         MachineError: another process does.
     """
-    return storage.lock(run.path / "folds" / ".lock", wait_seconds=0) if has_folds(run.config) else nullcontext()
+    is_ours = has_folds(run.config) and not isinstance(run, FollowedRun)
+    return storage.lock(run.path / "folds" / ".lock", wait_seconds=0) if is_ours else nullcontext()
 
 
 def cross_validate(
-    run: Run, images: ImageSet, fresh_network: Callable[[Run], nn.Module], progress: Progress, stop: StopRequest
+    run: Run,
+    images: ImageSet,
+    fresh_network: Callable[[Run], nn.Module],
+    progress: Progress,
+    stop: StopRequest,
+    world: World = ALONE,
 ) -> None:
     """Train what is missing of the run's folds, then pool their answers and score them.
 
@@ -58,12 +66,15 @@ def cross_validate(
     folds = number_folds(images, num_folds, run.config.seed)
     for number in range(1, num_folds + 1):
         with _told_of(run, f"fold {number} of {num_folds}"):
-            fold, fold_images = _opened_fold(run, images, folds, number)
+            config = dataclasses.replace(run.config, data=dataclasses.replace(run.config.data, fold=number))
+            fold_images = images_of_fold(images, config, folds)
+            fold = world.shared_run(partial(_opened_fold, run, config, fold_images, number))
             if fold.status != "complete":
                 told = _Prefixed(progress, f"fold {number} of {num_folds}: ")
-                train_run(fold, fresh_network(fold), fold_images, told, stop)
+                train_run(fold, fresh_network(fold), fold_images, told, stop, world)
                 fold.update_manifest(status="complete")
-    _pool(run, images)
+    if world.is_first:
+        _pool(run, images)
 
 
 def images_of_fold(images: ImageSet, config: Config, folds: NDArray[np.int64]) -> ImageSet:
@@ -89,14 +100,11 @@ def require_folds(images: ImageSet, config: Config) -> None:
         fold_splits(images, folds, number, val_fraction=data.val_fraction, seed=config.seed)
 
 
-def _opened_fold(run: Run, images: ImageSet, folds: NDArray[np.int64], number: int) -> tuple[Run, ImageSet]:
-    """The run of one fold, made if it is not there yet, and its images."""
-    config = run.config
-    config = dataclasses.replace(config, data=dataclasses.replace(config.data, fold=number))
-    fold_images = images_of_fold(images, config, folds)
+def _opened_fold(run: Run, config: Config, fold_images: ImageSet, number: int) -> Run:
+    """The run of one fold, made if it is not there yet."""
     path = run.path / "folds" / str(number)
     if (path / "manifest.json").is_file():
-        return Run.open(path), fold_images
+        return Run.open(path)
     storage.remove_directory(path)  # what a killed process began to make
     manifest = {key: value for key, value in run.manifest.items() if key not in _OF_THE_RUN_ALONE}
     manifest |= {
@@ -105,7 +113,7 @@ def _opened_fold(run: Run, images: ImageSet, folds: NDArray[np.int64], number: i
         "preprocessing": fold_images.preprocess.to_dict(),
         "weights": None,
     }
-    return Run.create(path, config, manifest, split_rows(fold_images)), fold_images
+    return Run.create(path, config, manifest, split_rows(fold_images))
 
 
 def _pool(run: Run, images: ImageSet) -> None:

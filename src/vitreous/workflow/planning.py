@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from vitreous.augmentation import Augmentation
 from vitreous.config import Config, settled
 from vitreous.data.prepared import ImageSet
 from vitreous.data.preprocess import Preprocess
@@ -24,9 +23,10 @@ from vitreous.data.source import Source
 from vitreous.errors import ConfigError, UserError
 from vitreous.models import build_network
 from vitreous.predictor import Predictor
-from vitreous.predictor.torch_backend import TorchBackend, network_input
+from vitreous.predictor.torch_backend import TorchBackend
 from vitreous.trace import trace
 from vitreous.training.allocator import kept_blocks
+from vitreous.training.batches import Batches
 from vitreous.training.clock import Clock
 from vitreous.training.engine import PASSES, lay_out, recorded_threads
 from vitreous.training.finetune import is_head_only, set_training_mode
@@ -123,7 +123,7 @@ def plan_epochs(
         return dataclasses.replace(chosen, training=training), "the head alone, whatever the time"
     num_train = len(images.indices("train"))
     batch_size = min(settled(chosen.training.batch_size), num_train)
-    step, scoring = _step_seconds(chosen, network, images, batch_size)
+    step, scoring = _step_seconds(chosen, network, images)
     num_scored = sum(len(images.indices(split)) for split in ("val", "test"))
     ending = _ENDING_SECONDS + num_scored * scoring
     after_epoch = _SAVING_SECONDS + len(images.selecting) * scoring
@@ -193,32 +193,30 @@ def _macs_per_second(contract: Preprocess, num_classes: int) -> float:
     return PASSES * macs * len(images) / min(seconds[2:])
 
 
-def _step_seconds(chosen: Config, network: nn.Module, images: ImageSet, batch_size: int) -> tuple[float, float]:
+def _step_seconds(chosen: Config, network: nn.Module, images: ImageSet) -> tuple[float, float]:
     """Seconds of one step as the loop makes it, and of scoring one image."""
     device = torch.device(settled(chosen.engine.device))
     probe = lay_out(copy.deepcopy(network).to(device), settled(chosen.engine.channels_last))
     set_training_mode(probe, settled(chosen.training.batch_norm))
     optimizer = make_optimizer(probe, chosen.training)
     set_rate(optimizer, 0.0)
-    augmentation = Augmentation.from_config(chosen.augmentation)
-    pixels_MHWC, labels_M = torch.from_numpy(images.pixels), torch.from_numpy(images.labels)
-    order_N = torch.from_numpy(images.indices("train"))
+    batches = Batches(chosen, images, device)
     clock, seconds = Clock(is_exact=False), []
     with recorded_threads(chosen.engine), kept_blocks(), torch.random.fork_rng():
         for number in range(2 + _PROBED_STEPS):
-            index_N = order_N.roll(-number * batch_size)[:batch_size]
             started = time.perf_counter()
-            pixels = augmentation(pixels_MHWC, index_N, seed=0, epoch=0).to(device)
+            images_NCHW, labels_N, mixed = batches.batch(batches.order(0)[number % batches.num_batches], epoch=0)
             loss = train_step(
                 probe,
-                network_input(pixels, images.preprocess),
-                labels_M[index_N].to(device),
+                images_NCHW,
+                labels_N,
                 optimizer,
                 precision=settled(chosen.engine.precision),
-                label_smoothing=0.0,
-                class_weights_K=None,
+                label_smoothing=settled(chosen.training.label_smoothing),
+                class_weights_K=batches.class_weights_K,
                 clip_norm=chosen.training.clip_norm,
                 clock=clock,
+                mixed=mixed,
                 num_parts=chosen.training.accumulate,
             )
             loss.item()  # a GPU has to be waited for

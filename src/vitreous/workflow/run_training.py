@@ -15,6 +15,7 @@ from vitreous.predictor import Predictor
 from vitreous.progress import Progress
 from vitreous.run import Run
 from vitreous.training.clock import PARTS, told
+from vitreous.training.distributed import ALONE, World
 from vitreous.training.engine import PASSES, recorded_threads
 from vitreous.training.loop import StopRequest, fit
 from vitreous.weights import load_weights
@@ -25,9 +26,11 @@ _GOLDEN_INPUTS = 4
 
 
 def train_run(
-    run: Run, network: nn.Module, images: ImageSet, progress: Progress, stop: StopRequest
-) -> tuple[Predictor, list[ScoredSplit]]:
+    run: Run, network: nn.Module, images: ImageSet, progress: Progress, stop: StopRequest, world: World = ALONE
+) -> tuple[Predictor, list[ScoredSplit]] | None:
     """Train to the end; then scores in the manifest, predictions and golden inputs. Goes on where the run stands.
+
+    Of several processes only the first has answers; the others get None.
 
     Raises:
         Interrupted: a signal came; the run can be resumed.
@@ -40,10 +43,12 @@ def train_run(
             raise Interrupted(f"stopped while scoring; go on with: vitreous resume {run.path}", number)
 
     started = time.monotonic()
-    fit(run, network, images, progress=progress, stop=stop)
+    fit(run, network, images, progress=progress, stop=stop, world=world)
     seconds = time.monotonic() - started
     if line := where_time_went(run):
         progress.say(line)
+    if not world.is_first:
+        return None
     with recorded_threads(run.config.engine):
         load_weights(network, run.verified_weights())  # the best, in place of the last
         predictor = calibrate_run(run, network, images, progress, check)

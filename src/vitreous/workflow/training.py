@@ -5,6 +5,7 @@ scores, predictions, golden inputs -> folds, if any -> report.
 import dataclasses
 import platform
 import time
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from vitreous import storage
 from vitreous.augmentation import Augmentation
 from vitreous.checkpoint import KEPT, load_newest_checkpoint
 from vitreous.checks.data import data_findings
@@ -37,8 +39,9 @@ from vitreous.models.table import ARCHITECTURES
 from vitreous.predictor.torch_backend import network_input
 from vitreous.progress import SILENT, Progress
 from vitreous.report import page
-from vitreous.run import Run, free_run_path, require_free, require_space, run_path
+from vitreous.run import FollowedRun, Run, free_run_path, list_runs, require_free, require_space, run_path
 from vitreous.trace import trace
+from vitreous.training.distributed import World, is_restart, joined, launch_name, require_shares, with_processes
 from vitreous.training.engine import choose_engine, peak_macs_per_second, recorded_threads
 from vitreous.training.finetune import freeze, is_head_only
 from vitreous.training.head import can_fit
@@ -96,11 +99,32 @@ def train(
         Interrupted: a signal came; the run can be resumed.
     """
     started = time.monotonic()
+    with joined() as world:
+        progress = progress if world.is_first else SILENT
+        asked = asked_settings(config, data, settings)
+        if (begun := _begun_before_restart(run, asked, world)) is not None:
+            progress.say(f"started again after a failure: going on with {begun}")
+            factory = asked.model.name if is_factory(asked.model.name or "") else None
+            return _resume(begun, world, model=factory, progress=progress, stop=stop)
+        return _train(data, asked, world, started=started, run=run, progress=progress, stop=stop)
+
+
+def _train(
+    data: str | Path,
+    asked: Config,
+    world: World,
+    *,
+    started: float,
+    run: str | Path | None,
+    progress: Progress,
+    stop: StopContext | None,
+) -> Run:
     path = run_path(str(run)) if run is not None else None
-    if path is not None:
+    if path is not None and world.is_first:
         require_free(path)
-    asked = asked_settings(config, data, settings)
     names_asked = asked.asked()
+    world.require_equal("the arguments", _arguments(asked))
+    asked = with_processes(asked, world)
     refuse_without_weights(asked)
     refuse_unplannable(asked)
     budget = None if asked.training.minutes is None else Budget(asked.training.minutes, started)
@@ -109,11 +133,11 @@ def train(
     may_pad = file is not None and asked.data.fit is None
     if file is not None:
         asked = _with_what_weights_need(asked, file)
-    examined = examine(source, progress)
+    examined = world.by_turns(lambda: examine(source, progress))
     findings = data_findings(examined)
     if budget is not None and file is None:
-        asked = plan_network(asked, source, asked_contract(source, asked, progress), budget)
-    images = _prepare(source, examined.hashes, asked, progress, may_pad=may_pad)
+        asked = _planned(asked, source, budget, world, progress)
+    images = world.by_turns(lambda: _prepare(source, examined.hashes, asked, progress, may_pad=may_pad))
     told = [finding for finding in findings if finding.severity != "note"]
     for finding in told:
         progress.say(f"check: {finding.seen} ({finding.code})")
@@ -135,6 +159,7 @@ def train(
         )
     if has_folds(asked):
         require_folds(images, asked)
+    world.require_equal("the images of DATA", _order_of(images))
     asked = _with_contract_and_model(asked, images)
     arguments = _network_arguments(asked, images)
     network = build_network(**arguments)
@@ -162,9 +187,12 @@ def train(
         length = {name: getattr(planned.training, name) for name in ("minutes", "epochs", "epoch_share")}
         asked = dataclasses.replace(asked, training=dataclasses.replace(asked.training, **length), engine=chosen.engine)
         chosen, recipe = choose_recipe(asked, facts)
+    chosen = Config.from_toml(world.shared(chosen.to_toml))  # what was measured, as the first process measured it
     progress.say(f"recipe: {recipe}")
-    path = path or free_run_path(_stem(asked.data.source))
-    manifest = _manifest(chosen, images, num_parameters, head) | {"asked": names_asked, "speed": speed}
+    require_shares(world, min(settled(chosen.training.batch_size), facts.num_train))
+    folder = path or free_run_path(_stem(asked.data.source))
+    manifest = _manifest(chosen, images, num_parameters, head)
+    manifest |= {"asked": names_asked, "speed": speed, "launch": launch_name()}
     manifest["findings"] = [{**each.to_json(), "files": each.files[:_FILES_TOLD], "exclude": []} for each in findings]
     if file is not None and adoption is not None:
         manifest["initial_weights"] = {
@@ -174,10 +202,14 @@ def train(
             "fits_head": fits_head,
         }
     num_runs = 1 + (chosen.data.folds if has_folds(chosen) else 0)
-    require_space(path, num_runs * _run_bytes(num_parameters, len(images)))
-    begun = Run.create(path, chosen, manifest, split_rows(images))
+
+    def create() -> Run:
+        require_space(folder, num_runs * _run_bytes(num_parameters, len(images)))
+        return Run.create(folder, chosen, manifest, split_rows(images))
+
+    begun = world.shared_run(create)
     factory = chosen.model.name if is_factory(settled(chosen.model.name)) else None
-    return _train_to_end(begun, network, images, partial(_fresh_network, model=factory), progress, stop)
+    return _train_to_end(begun, network, images, partial(_fresh_network, model=factory), progress, stop, world)
 
 
 def resume(
@@ -200,14 +232,75 @@ def resume(
     Raises:
         RunError: no run there, or its data, or the file that builds its network, is not what it was.
     """
-    run = Run.open(run_path(str(path)))
+    with joined() as world:
+        progress = progress if world.is_first else SILENT
+        place = run_path(str(path))
+        return _resume(place, world, model=model, accept_changed_code=accept_changed_code, progress=progress, stop=stop)
+
+
+def _resume(
+    path: Path,
+    world: World,
+    *,
+    model: str | None,
+    accept_changed_code: bool = False,
+    progress: Progress,
+    stop: StopContext | None,
+) -> Run:
+    run = world.shared_run(lambda: Run.open(path), with_splits=True)
     if run.status == "complete":
-        _mend_weights(run, progress)
-        mend_calibration(run, progress, model=model, accept_changed_code=accept_changed_code)
+        if world.is_first:
+            _mend_weights(run, progress)
+            mend_calibration(run, progress, model=model, accept_changed_code=accept_changed_code)
         progress.say(f"{run.path} is complete; there is nothing to resume.")
         return run
     fresh = partial(_fresh_network, model=model, accept_changed_code=accept_changed_code)
-    return _train_to_end(run, fresh(run), images_of(run, progress), fresh, progress, stop)
+    images = world.by_turns(lambda: images_of(run, progress))
+    return _train_to_end(run, fresh(run), images, fresh, progress, stop, world)
+
+
+def _planned(asked: Config, source: Source, budget: Budget, world: World, progress: Progress) -> Config:
+    """With the network and the size that suit the time, as the first process measures it."""
+
+    def plan() -> str:
+        return plan_network(asked, source, asked_contract(source, asked, progress), budget).to_toml()
+
+    return Config.from_toml(world.shared(plan))
+
+
+def _begun_before_restart(run: str | Path | None, asked: Config, world: World) -> Path | None:
+    """The run that these arguments began before torchrun started the processes again, if they came so far."""
+    if not is_restart():
+        return None
+
+    def find() -> str | None:
+        if run is not None:
+            path = run_path(str(run))
+            return str(path) if (path / "manifest.json").is_file() else None
+        known, _ = list_runs()
+        begun = [each for each in known if each.manifest.get("launch") == launch_name() and each.status != "complete"]
+        return str(begun[-1].path) if begun else None
+
+    found = world.shared(find)
+    return None if found is None else Path(found)
+
+
+def _arguments(asked: Config) -> dict[str, Any]:
+    """What every process must be asked alike, and compute with; where files lie may differ from host to host."""
+    settings = {
+        f"{section}.{name}": value
+        for section, values in tomllib.loads(asked.to_toml()).items()
+        if isinstance(values, dict)
+        for name, value in values.items()
+        if f"{section}.{name}" not in ("data.source", "data.exclude", "model.weights")
+    }
+    return {"seed": asked.seed, **settings, **{name: version(name) for name in ("vitreous", "torch")}}
+
+
+def _order_of(images: ImageSet) -> dict[str, Any]:
+    """What tells whether another process has the same images in the same order."""
+    lines = (f"{images.hashes[i]} {images.splits[i]} {images.labels[i]}" for i in range(len(images)))
+    return {"count": len(images), "fingerprint": storage.sha256_bytes("\n".join(lines).encode())}
 
 
 def _train_to_end(
@@ -217,26 +310,35 @@ def _train_to_end(
     fresh_network: Callable[[Run], nn.Module],
     progress: Progress,
     stop: StopContext | None,
+    world: World,
 ) -> Run:
-    _say_where_bits_may_differ(run, progress)
+    _say_where_bits_may_differ(run, progress, world)
     try:
         with held_with_folds(run), stop or nullcontext(lambda: None) as stop_request:
-            predictor, scored = train_run(run, network, images, progress, stop_request)
+            answers = train_run(run, network, images, progress, stop_request, world)
             if has_folds(run.config):
-                cross_validate(run, images, fresh_network, progress, stop_request)
-        with recorded_threads(run.config.engine):
-            complete = Run(run.path, {**run.manifest, "status": "complete"})  # what the page says once it is there
-            page.write_report(complete, network.cpu(), predictor.preprocess, scored)
+                cross_validate(run, images, fresh_network, progress, stop_request, world)
+        if answers is not None:
+            predictor, scored = answers
+            with recorded_threads(run.config.engine):
+                complete = Run(run.path, {**run.manifest, "status": "complete"})  # what the page says once it is there
+                page.write_report(complete, network.cpu(), predictor.preprocess, scored)
     except BaseException as error:
         if not isinstance(error, Exception):  # a signal while the report is written, or a second one before
             run.update_manifest(status="interrupted")
         raise
     run.update_manifest(status="complete")
+    world.shared(lambda: None)  # nobody leaves before the first process has written all
     return run
 
 
-def _say_where_bits_may_differ(run: Run, progress: Progress) -> None:
+def _say_where_bits_may_differ(run: Run, progress: Progress, world: World) -> None:
     """Before the first step: why a run that is stopped would not go on to the same bits, if it would not."""
+    processes = run.config.engine.processes or 1
+    if processes != world.size:
+        progress.say(
+            f"this run was begun by {processes} processes, now {world.size}: it goes on, but not to the same bits"
+        )
     device = settled(run.config.engine.device)
     if device != "cpu":
         progress.say(f"{device} adds in no fixed order: a run that is stopped goes on, but not to the same bits")
@@ -476,6 +578,8 @@ def _adopt_again(run: Run, network: nn.Module) -> None:
         RunError: the file is not what it was.
     """
     begun = run.manifest.get("initial_weights")
+    if isinstance(run, FollowedRun):
+        return  # the first process sends its weights
     if not begun or load_newest_checkpoint(run.checkpoints_path, run.identity)[0] is not None:
         return
     file = open_weights(settled(run.config.model.weights))
