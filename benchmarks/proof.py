@@ -12,11 +12,13 @@ from datetime import UTC, datetime
 
 from benchmarks.accuracy import machine, sources_version
 from benchmarks.lines import append_line, read_lines
-from vitreous.proof import corruption, crash_points, kills, power_loss, zoo
+from vitreous.proof import archives, corruption, crash_points, kills, power_loss, traps, zoo
 from vitreous.proof.proving import FULL, versions
 
 PROOFS = {
     "hostile images": zoo.prove,
+    "folder traps": traps.prove,
+    "hostile archives": lambda: archives.prove(FULL.mutations),
     "damaged files": lambda: corruption.prove(FULL.damages),
     "power cuts": lambda: power_loss.prove(FULL.power_cuts),
     "crash points": lambda: crash_points.prove(FULL.every_crash_point),

@@ -13,7 +13,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +166,8 @@ def lock(path: Path, *, wait_seconds: float = -1) -> Iterator[None]:
     try:
         yield
     finally:
-        holder.unlink(missing_ok=True)
+        with suppress(OSError):  # where the disk has become read-only, what went wrong first is what must be told
+            holder.unlink(missing_ok=True)
         held.release()
 
 

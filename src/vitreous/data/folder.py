@@ -128,7 +128,8 @@ class _Walk:
                 real = os.path.realpath(path) if is_link else os.path.join(real_folder, path.name)  # noqa: PTH118
                 if _is_clutter(path.name) or real in seen:
                     continue
-                seen.add(real)
+                if not is_link or path.exists():  # else it may stand for a real file that is met later, by itself
+                    seen.add(real)
                 if is_link and self._leads_away(real, own):
                     self.left_out.append(path)
                 elif path.is_dir():
