@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from vitreous.workflow.finished import write_report as write_report
     from vitreous.workflow.networks import list_models as list_models
     from vitreous.workflow.networks import summary as summary
+    from vitreous.workflow.training import find_learning_rate as find_learning_rate
     from vitreous.workflow.training import resume as resume
     from vitreous.workflow.training import train as train
 
@@ -39,6 +40,7 @@ _HOMES = {
     "explain": "vitreous.workflow.explaining",
     "explain_number": "vitreous.workflow.explaining",
     "export": "vitreous.workflow.finished",
+    "find_learning_rate": "vitreous.workflow.training",
     "list_models": "vitreous.workflow.networks",
     "list_runs": "vitreous.run",
     "load_run": "vitreous.workflow.finished",

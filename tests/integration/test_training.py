@@ -246,3 +246,18 @@ def wait_for(condition, seconds=60):
     while not condition():
         assert time.monotonic() < deadline, "the run did not start"
         time.sleep(0.02)
+
+
+def test_rates_are_tried_and_nothing_is_kept(cli, photos, tmp_path):
+    quick = ("--model", "conv4bn gap fc", "--precision", "fp32", "--set", "engine.threads=1")
+    status, out, _ = cli("train", photos, "--find-lr", *quick, "--set", "training.optimizer=sgd", "--json")
+    found = json.loads(out)
+    assert status == 0
+    assert found["rates"] == sorted(found["rates"])
+    assert len(found["rates"]) == len(found["losses"]) > 20
+    assert found["suggested"] < 10
+    assert min(found["losses"]) < found["losses"][0]
+    assert "training.learning_rate=" in cli("train", photos, "--find-lr", *quick)[1]
+    assert not (tmp_path / "runs").exists()
+    status, _, err = cli("train", photos, "--find-lr", "--minutes", 1, *quick)
+    assert (status, "training.minutes" in err) == (2, True)

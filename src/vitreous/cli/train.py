@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vitreous.run import FollowedRun, Run
+
+if TYPE_CHECKING:
+    from vitreous.training.range_test import RangeTest
 
 EXAMPLE = "vitreous train photos/ --model lenet5 --epochs 10 --run lamps"
 
@@ -50,6 +53,9 @@ def command(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any setting, e.g. training.batch_size=64.")
     ] = None,
+    find_lr: Annotated[
+        bool, typer.Option("--find-lr", help="Only try which learning rates the network bears; no run is written.")
+    ] = False,
     group_by: Annotated[
         str | None,
         typer.Option(
@@ -81,27 +87,56 @@ def command(
 
     from vitreous.workflow import training
 
-    trained = training.train(
-        data,
-        run=run,
-        config=asked,
-        progress=console_progress(),
-        stop=stop_on_signals(),
-        model=model,
-        weights=weights,
-        freeze=freeze,
-        epochs=epochs,
-        minutes=minutes,
-        image_size=image_size,
-        seed=seed,
-        device=device,
-        precision=precision,
-        group_by=group_by,
-        folds=folds,
-        exclude=exclude,
-        skip_broken=skip_broken or None,
+    wishes = {
+        "model": model,
+        "weights": weights,
+        "freeze": freeze,
+        "epochs": epochs,
+        "minutes": minutes,
+        "image_size": image_size,
+        "seed": seed,
+        "device": device,
+        "precision": precision,
+        "group_by": group_by,
+        "folds": folds,
+        "exclude": exclude,
+        "skip_broken": skip_broken or None,
+    }
+    progress, stop = console_progress(), stop_on_signals()
+    if find_lr:
+        print_rates(training.find_learning_rate(data, config=asked, progress=progress, stop=stop, **wishes), as_json)
+    else:
+        trained = training.train(data, run=run, config=asked, progress=progress, stop=stop, **wishes)
+        print_outcome(trained, as_json=as_json)
+
+
+def print_rates(found: "RangeTest", as_json: bool) -> None:
+    """The loss at a dozen of the rates that were tried, and what to make of it."""
+    from vitreous.cli.console import print_json, print_table
+
+    if as_json:
+        print_json(
+            {
+                "rates": found.rates,
+                "losses": found.losses,
+                "diverged": found.diverged,
+                "lowest_loss_rate": found.lowest_loss_rate,
+                "steepest_rate": found.steepest_rate,
+                "suggested": found.suggested,
+            }
+        )
+        return
+    most, step = max(found.losses), max(1, len(found.rates) // 12)
+    rows = [
+        (f"{rate:.2g}", f"{loss:.4f}", "#" * round(40 * loss / most))
+        for rate, loss in list(zip(found.rates, found.losses, strict=True))[::step]
+    ]
+    print_table(("learning rate", "loss", ""), rows, right=(0, 1))
+    end = f"diverged beyond {found.rates[-1]:.2g}" if found.diverged else "did not diverge"
+    print(
+        f"The loss fell fastest at {found.steepest_rate:.2g}, was lowest at {found.lowest_loss_rate:.2g} and {end}.\n"
+        f"A cautious highest rate of a schedule: --set training.learning_rate={found.suggested:g}"
     )
-    print_outcome(trained, as_json=as_json)
 
 
 def print_outcome(run: Run, *, as_json: bool) -> None:

@@ -8,6 +8,7 @@ import time
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -31,7 +32,7 @@ from vitreous.data.images import BrokenImage, listed
 from vitreous.data.prepared import ImageSet, number_folds, prepare, refuse_broken, scan, with_given_statistics
 from vitreous.data.preprocess import Preprocess, share_kept_by_crop, suggest_preprocess
 from vitreous.data.source import Source, open_source
-from vitreous.errors import DataError, RunError, UserError
+from vitreous.errors import ConfigError, DataError, Interrupted, RunError, UserError
 from vitreous.models import build_network, check_network, describe, is_timm
 from vitreous.models.foreign import is_factory, refuse_factory
 from vitreous.models.head import head_of
@@ -41,11 +42,12 @@ from vitreous.progress import SILENT, Progress
 from vitreous.report import page
 from vitreous.run import FollowedRun, Run, free_run_path, list_runs, require_free, require_space, run_path
 from vitreous.trace import trace
-from vitreous.training.distributed import World, is_restart, joined, launch_name, require_shares, with_processes
+from vitreous.training.distributed import ALONE, World, is_restart, joined, launch_name, require_shares, with_processes
 from vitreous.training.engine import choose_engine, peak_macs_per_second, recorded_threads
 from vitreous.training.finetune import freeze, is_head_only
 from vitreous.training.head import can_fit
 from vitreous.training.loop import StopRequest, restore_weights
+from vitreous.training.range_test import NUM_STEPS, RangeTest, range_test
 from vitreous.training.recipe import Facts, choose_recipe, default_pattern, refuse_without_weights
 from vitreous.weights import network_from_manifest
 from vitreous.weights.adoption import adopt
@@ -109,6 +111,51 @@ def train(
         return _train(data, asked, world, started=started, run=run, progress=progress, stop=stop)
 
 
+def find_learning_rate(
+    data: str | Path,
+    *,
+    config: Config | Path | str | None = None,
+    progress: Progress = SILENT,
+    stop: StopContext | None = None,
+    **settings: Any,
+) -> RangeTest:
+    """Try rising learning rates on the network that ``train`` would train; nothing is kept.
+
+    Args:
+        data, config, settings: as of ``train``.
+        progress: where messages and bars go.
+        stop: tells whether a signal asked to stop.
+
+    Raises:
+        UserError: data or settings are wrong, or there is nothing to train but the head.
+        Interrupted: a signal came.
+    """
+    asked = asked_settings(config, data, settings)
+    if asked.training.minutes is not None:
+        raise ConfigError("a learning rate is looked for in a fixed number of steps; leave training.minutes out.")
+    prepared = _prepare_run(data, asked, ALONE, started=time.monotonic(), progress=progress)
+    if is_head_only(prepared.config.training):
+        raise ConfigError("the head alone is fitted exactly and knows no learning rate; ask for epochs.")
+    with stop or nullcontext(lambda: None) as stop_request, progress.task("trying rates", NUM_STEPS, "steps") as task:
+
+        def before_step(number: int) -> None:
+            if (signal_number := stop_request()) is not None:
+                raise Interrupted("stopped; nothing was kept.", signal_number)
+            task.advance(int(number > 0))
+
+        return range_test(prepared.config, prepared.network, prepared.images, before_step)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What a run begins with: all choices made, nothing written."""
+
+    config: Config
+    images: ImageSet
+    network: nn.Module
+    manifest: dict[str, Any]
+
+
 def _train(
     data: str | Path,
     asked: Config,
@@ -122,6 +169,21 @@ def _train(
     path = run_path(str(run)) if run is not None else None
     if path is not None and world.is_first:
         require_free(path)
+    prepared = _prepare_run(data, asked, world, started=started, progress=progress)
+    config, images, network = prepared.config, prepared.images, prepared.network
+    folder = path or free_run_path(_stem(config.data.source))
+    num_runs = 1 + (config.data.folds if has_folds(config) else 0)
+
+    def create() -> Run:
+        require_space(folder, num_runs * _run_bytes(prepared.manifest["model"]["parameters"], len(images)))
+        return Run.create(folder, config, prepared.manifest, split_rows(images))
+
+    begun = world.shared_run(create)
+    factory = config.model.name if is_factory(settled(config.model.name)) else None
+    return _train_to_end(begun, network, images, partial(_fresh_network, model=factory), progress, stop, world)
+
+
+def _prepare_run(data: str | Path, asked: Config, world: World, *, started: float, progress: Progress) -> _Prepared:
     names_asked = asked.asked()
     world.require_equal("the arguments", _arguments(asked))
     asked = with_processes(asked, world)
@@ -190,7 +252,6 @@ def _train(
     chosen = Config.from_toml(world.shared(chosen.to_toml))  # what was measured, as the first process measured it
     progress.say(f"recipe: {recipe}")
     require_shares(world, min(settled(chosen.training.batch_size), facts.num_train))
-    folder = path or free_run_path(_stem(asked.data.source))
     manifest = _manifest(chosen, images, num_parameters, head)
     manifest |= {"asked": names_asked, "speed": speed, "launch": launch_name()}
     manifest["findings"] = [{**each.to_json(), "files": each.files[:_FILES_TOLD], "exclude": []} for each in findings]
@@ -201,15 +262,7 @@ def _train(
             "said": list(adoption.lines),
             "fits_head": fits_head,
         }
-    num_runs = 1 + (chosen.data.folds if has_folds(chosen) else 0)
-
-    def create() -> Run:
-        require_space(folder, num_runs * _run_bytes(num_parameters, len(images)))
-        return Run.create(folder, chosen, manifest, split_rows(images))
-
-    begun = world.shared_run(create)
-    factory = chosen.model.name if is_factory(settled(chosen.model.name)) else None
-    return _train_to_end(begun, network, images, partial(_fresh_network, model=factory), progress, stop, world)
+    return _Prepared(chosen, images, network, manifest)
 
 
 def resume(
