@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -10,7 +11,15 @@ from hypothesis.strategies import integers
 from torch import nn
 
 from vitreous.errors import UserError
-from vitreous.explanation.equivariance import first_change, shift_consistency, shifted, shifted_maps, total_stride
+from vitreous.explanation.equivariance import (
+    DIRECTIONS,
+    answers_kept,
+    first_change,
+    shift_consistency,
+    shifted,
+    shifted_maps,
+    total_stride,
+)
 from vitreous.models import build_network
 from vitreous.models.blur import BlurPool
 
@@ -224,3 +233,54 @@ def test_the_document_of_all_of_it():
 def test_what_cannot_be_shifted_is_refused(num_images, reach):
     with pytest.raises(UserError, match=r"images"):
         shift_consistency(Corner(), torch.zeros(num_images, 1, 8, 8), reach)
+
+
+@given(integers(-9, 9), integers(-9, 9))
+def test_what_comes_in_repeats_the_edge(down, right):
+    x = image(side=6)
+    around = ((0, 0), (0, 0), (max(down, 0), max(-down, 0)), (max(right, 0), max(-right, 0)))
+    padded = np.pad(x.numpy(), around, mode="edge")
+    top, left = max(-down, 0), max(-right, 0)
+    expected = padded[:, :, top : top + 6, left : left + 6]
+    np.testing.assert_array_equal(shifted(x, down, right, "edge").numpy(), expected)
+
+
+def test_each_image_is_moved_in_one_direction_and_compared_with_its_own_answer():
+    images = torch.full((16, 1, 8, 8), -1.0)
+    images[:, 0, 0, 1] = 1.0  # comes into the corner by a step left, or left and down, where the upper edge is repeated
+    answers = torch.zeros(16, dtype=torch.long)
+    (found,) = answers_kept(Corner(), images, answers, [1])
+    assert [DIRECTIONS[n] for n in (3, 4)] == [(1, -1), (0, -1)]
+    assert found.value == 12 / 16
+    assert found.low < found.value < found.high
+    answers[[3, 4]] = 1  # images 11 and 12 are moved in the same ways
+    assert answers_kept(Corner(), images, answers, [1])[0].value == 14 / 16
+
+
+def test_moved_images_in_batches_are_those_moved_one_by_one(monkeypatch):
+    network = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(inplace=True), nn.Dropout(), nn.Flatten(), nn.LazyLinear(3))
+    images = torch.randn(21, 2, 10, 10, generator=torch.Generator().manual_seed(2))
+    network(images)
+    before, was_training = images.clone(), network.training
+    answers = network.eval()(images).argmax(dim=1)
+    network.train(was_training)
+    together = answers_kept(network, images, answers, [1, 3])
+    monkeypatch.setattr("vitreous.explanation.equivariance.BATCH_SIZE", 4)
+    assert answers_kept(network, images, answers, [1, 3]) == together
+    assert images.equal(before)
+    assert network.training
+    by_hand = []
+    for distance in (1, 3):
+        moved = [
+            shifted(each[None], *(distance * way for way in DIRECTIONS[n % 8]), border="edge")
+            for n, each in enumerate(images)
+        ]
+        by_hand.append(float((network.eval()(torch.cat(moved)).argmax(dim=1) == answers).double().mean()))
+    assert [each.value for each in together] == pytest.approx(by_hand)
+    assert min(by_hand) < 1
+
+
+@pytest.mark.parametrize(("num_images", "distance"), [(0, 1), (2, 8), (2, 0)])
+def test_images_that_cannot_be_moved_are_refused(num_images, distance):
+    with pytest.raises(UserError, match="images"):
+        answers_kept(Corner(), torch.zeros(num_images, 1, 8, 8), torch.zeros(num_images), [distance])

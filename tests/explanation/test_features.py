@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from vitreous.errors import UserError
+from vitreous.errors import ShapeError, UserError
 from vitreous.explanation.features import (
     feature_maps,
+    filter_ranges,
     filters,
     filters_on_input,
     first_convolution,
@@ -174,3 +175,83 @@ def test_filters_are_found_even_where_gradients_are_off(images):
 def test_strongest_is_stable_and_takes_no_more_than_there_are():
     maps_KHW = torch.tensor([1.0, -2.0, 1.0]).reshape(3, 1, 1).expand(3, 4, 4)
     assert strongest(maps_KHW, 8) == [1, 0, 2]
+
+
+# --- filters that do nothing ------------------------------------------------------------------------------------------
+
+
+class Skipping(nn.Module):
+    """Functional activations, a convolution that runs twice, and a branch that is added to a skip."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, padding=1)
+        self.again = nn.Conv2d(4, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.head = nn.Conv2d(4, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.stem(x))
+        x = F.relu(self.again(x))
+        x = x + self.norm(self.again(x))
+        return self.head(F.max_pool2d(x, 2).relu_()).mean(dim=(2, 3))
+
+
+def test_the_ranges_are_those_of_a_forward_by_hand(images):
+    network = Skipping().eval()
+    found = filter_ranges(network, images)
+    assert [(each.layer, each.behind) for each in found] == [
+        ("stem", "relu"),
+        ("again", "relu#2"),
+        ("again, call 1", "norm"),
+        ("head", "head"),
+    ]
+    with torch.no_grad():
+        stem = F.relu(network.stem(images))
+        again = F.relu(network.again(stem))
+        branch = network.norm(network.again(again))
+        head = network.head(F.max_pool2d(again + branch, 2).relu())
+    for each, maps in zip(found, (stem, again, branch, head), strict=True):
+        torch.testing.assert_close(each.low_K, maps.amin(dim=(0, 2, 3)))
+        torch.testing.assert_close(each.high_K, maps.amax(dim=(0, 2, 3)))
+
+
+def test_dead_filters_are_found_wherever_they_die(images):
+    network = Skipping()
+    with torch.no_grad():
+        network.stem.bias[2] = -1e3  # nothing gets over the ReLU
+        network.norm.weight[[0, 3]] = 0.0  # a branch that adds the same number everywhere
+        network.norm.bias.fill_(0.5)
+    stem, again, branch, head = filter_ranges(network, images)
+    assert stem.dead == [2]
+    assert branch.dead == [0, 3]
+    assert head.dead == []
+    assert set(again.dead) == {int(k) for k in (again.high_K == again.low_K).nonzero()}
+
+
+def test_a_filter_that_speaks_once_is_alive(images):
+    network = nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU(inplace=True))
+    with torch.no_grad():
+        network[0].weight.fill_(1.0)
+        network[0].bias.copy_(torch.tensor([0.0, 0.1 - images.sum(dim=1).max()]))  # over 0 at the brightest pixel only
+    (found,) = filter_ranges(network, images)
+    assert found.behind == "1"
+    assert found.dead == []
+    assert found.high_K[1] == pytest.approx(0.1, abs=1e-5)
+
+
+def test_a_look_in_parts_is_a_look_at_all(images, monkeypatch):
+    network = Skipping()
+    before, random_state = state(network), torch.get_rng_state()
+    together = filter_ranges(network, images)
+    monkeypatch.setattr("vitreous.explanation.features._NUMBERS_AT_ONCE", 1)
+    for one, other in zip(filter_ranges(network, images), together, strict=True):
+        torch.testing.assert_close((one.low_K, one.high_K), (other.low_K, other.high_K))
+    assert_as_found(network, before)
+    assert torch.equal(torch.get_rng_state(), random_state)
+
+
+def test_no_convolution_no_filters_and_a_network_that_fails_is_refused(images):
+    assert filter_ranges(nn.Sequential(nn.Flatten(), nn.Linear(216, 2)), images) == ()
+    with pytest.raises(ShapeError):
+        filter_ranges(Skipping(), images[:, :2])

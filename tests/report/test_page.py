@@ -201,6 +201,58 @@ def test_without_images_no_pixel_and_no_file_name_is_left(run, network, preproce
     assert "left out of this page" in page.text
 
 
+def test_without_images_no_path_is_left(run, network, preprocess, scored):
+    private = Run(run.path, {**run.manifest, "asked": ["data.source"]})
+    for with_images in (True, False):
+        text = html.unescape(read(write_report(private, network, preprocess, [scored], with_images=with_images)))
+        assert ("/pictures" in text) == with_images
+        assert (str(run.path.parent) in text) == with_images
+    assert "vitreous train DATA --config" in text
+
+
+def test_some_mistakes_are_explained_by_pictures_of_their_own(run, network, preprocess, scored):
+    page = Page(read(write_report(run, network, preprocess, [scored])))
+    alternatives = [attributes.get("alt", "") for tag, attributes in page.tags if tag == "img"]
+    worst = findings.worst_mistakes(scored, CLASSES, 4)
+    expected = [f"what speaks for {label}" for each in worst for label in (each.label, each.truth)]
+    assert [each for each in alternatives if each.startswith("what speaks for")] == expected
+    assert "The 4 surest of them, by Grad-CAM" in page.text
+    hidden = Page(read(write_report(run, network, preprocess, [scored], with_images=False)))
+    assert "Grad-CAM" not in hidden.text
+
+
+def test_moves_and_dead_filters_are_told_with_their_sample(run, network, preprocess, scored):
+    with torch.no_grad():
+        network[0].bias[[2, 5]] = -1e3
+    page = Page(read(write_report(run, network, preprocess, [scored])))
+    assert "The 60 test images were each moved a little" in page.text
+    assert "2 of 9 filters, in 1 of 1 convolutions" in page.text
+    assert "of 60 test images" in page.text
+    assert "2 of 9 2, 5" in page.text
+
+
+def test_an_explanation_that_fails_costs_no_page(run, network, preprocess, scored, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("out of <memory>\nat line 5")
+
+    whole = read(write_report(run, network, preprocess, [scored]))
+    for name in ("reasons.grad_cam", "probing.filter_ranges", "page.effort_of"):
+        monkeypatch.setattr(f"vitreous.report.{name}", broken)
+        text = read(write_report(run, network, preprocess, [scored]))
+        assert "out of &lt;memory&gt;" in text
+        assert "at line 5" not in text
+        assert len(text) < len(whole)
+
+
+def test_who_decided_is_told_where_it_is_known(run, network, preprocess, scored):
+    asking = Run(run.path, {**run.manifest, "asked": ["training.momentum"]})
+    assert "You asked for" not in Page(read(write_report(run, network, preprocess, [scored]))).text
+    page = Page(read(write_report(asking, network, preprocess, [scored])))
+    assert "You asked for 1 of" in page.text
+    assert "of sgd, also beside muon; beta1 of adamw" in page.text  # each setting with its sentence
+    assert "passes over the training images" not in page.text  # this run has no such setting
+
+
 def test_pixels_that_are_not_at_hand_are_said(run, network, preprocess, scored):
     blind = ScoredSplit("test", scored.scores, scored.labels_N, scored.logits_NK, scored.hashes, scored.names, None)
     assert "not at hand" in Page(read(write_report(run, network, preprocess, [blind]))).text

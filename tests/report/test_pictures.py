@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitreous.report.pictures import MAX_SIDE_PX, filter_colours, picture, signed_colours
+from vitreous.report.pictures import MAX_SIDE_PX, filter_colours, over, picture, signed_colours
 
 
 def decoded(found):
@@ -51,3 +51,17 @@ def test_filters_on_colour_are_colours_around_mid_grey():
 def test_filters_on_grey_are_signed_colours():
     filters = np.random.default_rng(0).normal(size=(4, 1, 3, 3))
     np.testing.assert_array_equal(filter_colours(filters, 3.0), signed_colours(filters[:, 0], 3.0))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_over_an_image_a_map_of_nothing_leaves_it_in_grey(channels):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 4, channels), dtype=np.uint8)
+    found = over(pixels, np.zeros((5, 4)), 1.0)
+    np.testing.assert_allclose(found, np.repeat(pixels.mean(axis=2, keepdims=True), 3, axis=2), atol=0.51)
+
+
+def test_over_an_image_more_is_redder_and_below_zero_is_blue():
+    grey = np.full((1, 5, 1), 128, np.uint8)
+    found = over(grey, np.array([[-1.0, 0.0, 0.3, 1.0, 9.0]]), 1.0)[0].astype(int)
+    redness = found[:, 0] - found[:, 2]
+    assert redness[0] < redness[1] == 0 < redness[2] < redness[3] == redness[4]

@@ -33,6 +33,17 @@ def test_the_page_tells_coverage_and_unfamiliar_images_as_evaluation_does(run):
     assert page.count("<circle cx=") >= 15
 
 
+def test_the_page_tells_who_decided_what_and_how_to_do_it_again(run):
+    page = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page_of(run)))
+    asked = page[page.index("Asked") : page.index("Chosen")]
+    for name, value in (("data.source", "fashion-mini"), ("training.epochs", "1"), ("model.name", "conv4 gap fc")):
+        assert re.search(rf"{name}\s+{value} ", asked)
+    assert "training.learning_rate" in page[page.index("Chosen") : page.index("How to do it again")]
+    for command in ("evaluate", "predict", "explain", "train fashion-mini", "resume", "compare", "report"):
+        assert f"vitreous {command} " in page
+    assert "to the last bit" in page
+
+
 def test_a_run_that_was_never_calibrated_says_so(run):
     old = Run(run.path, {key: value for key, value in run.manifest.items() if key != "calibration"})
     found = trust.trust_of(old, scored_at_random())

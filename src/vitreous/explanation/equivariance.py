@@ -15,10 +15,10 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from vitreous.errors import UserError
 from vitreous.evaluation.intervals import Proportion, wilson
+from vitreous.explanation.attribution import PIXELS_AT_ONCE
 from vitreous.explanation.features import evaluating
 from vitreous.geometry import Pixels, ReceptiveField
 from vitreous.trace import Recording, Trace, trace
@@ -27,6 +27,7 @@ from vitreous.trace.values import Values, record_values
 
 Border = Literal["circular", "edge", "crop"]
 BATCH_SIZE = 64  # images at once
+DIRECTIONS = ((0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1))  # down, right
 TOLERANCE = 1e-3  # rounding differs from place to place, through a hundred layers by 1e-5
 
 
@@ -104,6 +105,41 @@ def shift_consistency(
     return Consistency(border, tuple(shifts), _mean_share(share_N), always, answers_SN, confidences_SN)
 
 
+def answers_kept(
+    network: nn.Module, images_NCHW: Tensor, answers_N: Tensor, distances: Sequence[int]
+) -> tuple[Proportion, ...]:
+    """Of how many images the answer stays when each is moved by so many pixels, for each of the distances.
+
+    An image is moved in one direction, the first right, the second right and down, and so on through all eight, so
+    that images are trials that do not depend on each other. What comes in repeats the edge.
+
+    Args:
+        network: any; it is run in evaluation mode and left as it was found.
+        images_NCHW: as the network takes them.
+        answers_N: to the images as they are: the number of the largest logit.
+        distances: in pixels, on either axis.
+
+    Raises:
+        UserError: there are no images, or they are too small to be shifted so far.
+    """
+    for distance in distances:
+        _require_images(images_NCHW, distance, "edge")
+    moves_N = [DIRECTIONS[n % len(DIRECTIONS)] for n in range(len(images_NCHW))]
+    counts = [0] * len(distances)
+    device = next(network.parameters(), images_NCHW).device
+    at_once = min(BATCH_SIZE, max(1, PIXELS_AT_ONCE // images_NCHW[0, 0].numel()))
+    with evaluating(network), torch.no_grad():
+        for part in torch.split(torch.arange(len(images_NCHW)), at_once):
+            for order, px in enumerate(distances):
+                each_moved = [
+                    shifted(images_NCHW[n : n + 1], px * moves_N[n][0], px * moves_N[n][1], "edge")
+                    for n in part.tolist()
+                ]
+                logits_NK = network(torch.cat(each_moved).to(device))
+                counts[order] += int((logits_NK.argmax(dim=1).cpu() == answers_N[part]).sum())
+    return tuple(wilson(count, len(moves_N)) for count in counts)
+
+
 def total_stride(network: nn.Module, input_shape: Sequence[int]) -> int:
     """Pixels from a unit to the next in the coarsest map, (C, H, W) going in; 1 where nothing has places.
 
@@ -115,15 +151,18 @@ def total_stride(network: nn.Module, input_shape: Sequence[int]) -> int:
 
 
 def shifted(images_NCHW: Tensor, down: int, right: int, border: Literal["circular", "edge"] = "circular") -> Tensor:
-    """The same images, moved; what they leave free is filled as ``border`` says.
+    """The same images, moved (up and left where below 0); what they leave free is filled as ``border`` says.
 
     >>> shifted(torch.arange(4.0).reshape(1, 1, 1, 4), 0, 1, "edge").flatten().tolist()
     [0.0, 0.0, 1.0, 2.0]
     """
     if border == "circular":
         return images_NCHW.roll((down, right), dims=(2, 3))
-    height, width = images_NCHW.shape[2:]
-    return pad(images_NCHW, (right, 0, down, 0), mode="replicate")[..., :height, :width]
+    rows, columns = (
+        (torch.arange(side, device=images_NCHW.device) - move).clamp(0, side - 1)
+        for side, move in zip(images_NCHW.shape[2:], (down, right), strict=True)
+    )
+    return images_NCHW[:, :, rows[:, None], columns]
 
 
 def _require_images(images_NCHW: Tensor, reach: int, border: Border) -> None:

@@ -1,14 +1,19 @@
 """What a layer makes of an image, and the filters it does it with. Takes any ``nn.Module`` and leaves it as found."""
 
 import difflib
+import math
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from vitreous.errors import UserError
+from vitreous.trace import Recording, record
+from vitreous.trace.values import record_values
 
 
 @contextmanager
@@ -147,3 +152,102 @@ def _cut_to_support(weights_KCHW: Tensor) -> Tensor:
         return weights_KCHW
     rows, columns = seen_HW.any(dim=1).nonzero().flatten(), seen_HW.any(dim=0).nonzero().flatten()
     return weights_KCHW[:, :, int(rows[0]) : int(rows[-1]) + 1, int(columns[0]) : int(columns[-1]) + 1]
+
+
+# --- filters that do nothing ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FilterRanges:
+    """Between which numbers the channels of one convolution lie, over all places of all images of a sample."""
+
+    layer: str  # the convolution, as a trace names it
+    behind: str  # the last operation that is its own: a norm, an activation, or the convolution itself
+    low_K: Tensor
+    high_K: Tensor
+
+    @property
+    def dead(self) -> list[int]:
+        """The filters that give the same number everywhere, whatever they are shown: behind a ReLU, 0."""
+        largest = float(torch.maximum(self.low_K.abs(), self.high_K.abs()).max())
+        return [int(k) for k in ((self.high_K - self.low_K) <= _STILL * largest).nonzero().flatten()]
+
+
+def filter_ranges(network: nn.Module, images_NCHW: Tensor) -> tuple[FilterRanges, ...]:
+    """What every convolution that runs gives on these images, in running order.
+
+    It is followed through norms, activations, pools and dropout as long as nothing else reads it, and looked at behind
+    the last norm or activation: a filter that a ReLU cuts off everywhere is found, and one that a norm scales to
+    nothing before it is added to a skip.
+
+    Args:
+        network: any; it is run in evaluation mode and left as it was found.
+        images_NCHW: as the network takes them. They are run a few at a time, since every number is kept for a moment.
+
+    Raises:
+        ShapeError: the network does not take the images.
+    """
+    recorded_one = record(network, images_NCHW.shape[1:])
+    numbers = sum(math.prod(shape) for operation in recorded_one.operations for shape in operation.outputs)
+    found: dict[tuple[str, int], FilterRanges] = {}
+    for images in torch.split(images_NCHW, max(1, _NUMBERS_AT_ONCE // numbers)):
+        values = record_values(network, images)
+        recording = values.recording
+        for number, end in _own_ends(recording).items():
+            maps_KX = values.outputs[end][0].transpose(0, 1).flatten(1)
+            name, call = recording.names[number], recording.operations[number].call
+            title = f"{name}, call {call}" if call else name
+            ranges = FilterRanges(title, recording.names[end], maps_KX.amin(dim=1).cpu(), maps_KX.amax(dim=1).cpu())
+            before = found.get((name, call))
+            found[name, call] = ranges if before is None else _joined(before, ranges)
+    return tuple(found.values())
+
+
+_STILL = 1e-6  # of the layer's largest number: what rounding alone may move
+_NUMBERS_AT_ONCE = 2**24  # of a recorded forward: 64 MiB, and as much again for what the network itself holds
+_CONVOLUTIONS = frozenset(f"conv{kind}{axes}d" for kind in ("", "_transpose") for axes in (1, 2, 3))
+_OWN = frozenset(  # norms and activations: what they give of a channel that never changes
+    (
+        *("batch_norm", "instance_norm", "group_norm", "local_response_norm"),
+        *("relu", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "celu", "selu", "gelu", "silu", "mish", "hardtanh"),
+        *("hardswish", "hardsigmoid", "hardshrink", "softshrink", "tanhshrink", "softplus", "softsign", "threshold"),
+        *("sigmoid", "logsigmoid", "tanh", "square", "abs", "clamp", "clamp_min", "clamp_max", "clip"),
+    )
+)
+_PASSED = frozenset(
+    (
+        *("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"),
+        *("max_pool2d", "avg_pool2d", "contiguous", "clone", "detach", "to"),
+    )
+)
+
+
+def _own_ends(recording: Recording) -> dict[int, int]:
+    """Of each convolution's operation, the last norm or activation that works on its channels alone; else itself."""
+    operations = recording.operations
+    readers: dict[int, set[int]] = defaultdict(set)
+    for number, operation in enumerate(operations):
+        for ref in operation.inputs:
+            assert ref.operation is not None, "inputs are what operations made"
+            readers[ref.operation].add(number)
+    ends = {}
+    for number, operation in enumerate(operations):
+        if operation.function not in _CONVOLUTIONS:
+            continue
+        ends[number] = at = number
+        while len(readers[at]) == 1:
+            (at,) = readers[at]
+            function = operations[at].function
+            if function not in _OWN | _PASSED:
+                break
+            if function in _OWN:
+                ends[number] = at
+    return ends
+
+
+def _joined(before: FilterRanges, now: FilterRanges) -> FilterRanges:
+    """Over both; of a network that takes another way for other images, where the first ones were looked at."""
+    if before.behind != now.behind:
+        return before
+    low_K, high_K = torch.minimum(before.low_K, now.low_K), torch.maximum(before.high_K, now.high_K)
+    return FilterRanges(before.layer, before.behind, low_K, high_K)

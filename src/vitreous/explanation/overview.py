@@ -10,6 +10,7 @@ shifts         whether the answer stays when the image moves
 
 import base64
 import io
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -439,13 +440,18 @@ def _png(figure: Figure) -> bytes:
 
 
 def _write(made: Explanation, files: Mapping[str, bytes]) -> None:
-    """All at the end, the page last: what was cut off before leaves no folder behind."""
+    """All at the end, under a temporary name: what is cut off leaves no folder behind."""
+    temporary = made.out.with_name(f".{made.out.name}.{os.getpid()}.tmp")
     with storage.explained(made.out):
-        made.out.mkdir(parents=True)
-    for name, data in files.items():
-        storage.write_atomic(made.out / name, data)
-    storage.write_json(made.out / "explanation.json", made.to_json())
-    storage.write_atomic(made.out / "index.html", _page(made, files).encode())
+        temporary.mkdir(parents=True)
+    try:
+        for name, data in files.items():
+            storage.write_atomic(temporary / name, data)
+        storage.write_json(temporary / "explanation.json", made.to_json())
+        storage.write_atomic(temporary / "index.html", _page(made, files).encode())
+        storage.replace_directory(temporary, made.out)
+    finally:
+        storage.remove_directory(temporary)
 
 
 def _page(made: Explanation, files: Mapping[str, bytes]) -> str:

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from vitreous.data.preprocess import Preprocess
@@ -82,11 +83,11 @@ def model_facts(run: Run) -> list[Fact]:
     return [fact for fact in facts if fact.value]
 
 
-def data_facts(run: Run) -> list[Fact]:
-    """Where the images came from."""
+def data_facts(run: Run, *, with_names: bool) -> list[Fact]:
+    """Where the images came from; without names, not in which folder they lie."""
     data = _section(run.manifest, "data")
     facts = [
-        Fact("source", str(data.get("origin", "")), is_code=True),
+        Fact("source", str(data.get("origin", "")) if with_names else "", is_code=True),
         Fact("kind", str(data.get("kind", ""))),
         Fact("fingerprint", str(data.get("fingerprint", "")), is_code=True),
     ]
@@ -152,22 +153,35 @@ def found(run: Run, *, with_names: bool) -> list[Mapping[str, Any]]:
     ]
 
 
-def commands(run: Run) -> list[Command]:
-    """How to get the same figures, answers for other images, and the same run again."""
-    path = shlex.quote(str(run.path))
-    config = shlex.quote(str(run.path / "config.toml"))
+def commands(run: Run, *, with_names: bool) -> list[Command]:
+    """How to get the same figures, answers for other images, and the same run again; without names, without paths."""
+    folder = run.path if with_names else Path(run.name)
+    path, config = shlex.quote(str(folder)), shlex.quote(str(folder / "config.toml"))
     name = str(_section(run.manifest, "model").get("name", ""))
     again = f" --model PATH/{shlex.quote(name)}" if _section(run.manifest, "model").get("source_sha256") else ""
-    source = str(run.config.data.source or _section(run.manifest, "data").get("origin", "DATA"))
+    source = run.config.data.source or str(_section(run.manifest, "data").get("origin", "DATA"))
+    source = shlex.quote(source) if with_names else "DATA"
     return [
         Command("score the saved run again; it gives the figures on this page", f"vitreous evaluate {path}{again}"),
         Command("ask it about your images", f"vitreous predict {path}{again} IMAGE_OR_FOLDER..."),
+        Command("see why it says what it says of an image", f"vitreous explain {path} IMAGE{again}"),
         Command(
-            "train it again from nothing, under a new name",
-            f"vitreous train {shlex.quote(source)} --config {config}{again} --run NEW",
+            f"train it again from nothing, under a new name, with the settings above; {_same_bits(run)}",
+            f"vitreous train {source} --config {config}{again} --run NEW",
+        ),
+        Command("tell whether another run is really better", f"vitreous compare {path} OTHER_RUN"),
+        Command(
+            "go on with it, if it was stopped, or mend it, if a file of it is damaged", f"vitreous resume {path}{again}"
         ),
         Command("write this page without any picture of yours", f"vitreous report {path}{again} --no-images"),
     ]
+
+
+def _same_bits(run: Run) -> str:
+    """What may be expected of the weights when everything is done again."""
+    if run.config.engine.device not in (None, "cpu"):
+        return "a graphics processor adds in no fixed order, so its weights will differ in their last bits"
+    return "the same machine, versions and number of threads give the same weights, to the last bit"
 
 
 def duration(seconds: float) -> str:

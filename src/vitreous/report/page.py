@@ -23,8 +23,13 @@ from vitreous.explanation.features import feature_maps, filters_on_input, first_
 from vitreous.predictor import confidence_text
 from vitreous.predictor.torch_backend import network_input
 from vitreous.report import curves, facts, findings, pictures, trust
+from vitreous.report.effort import Effort, effort_of
+from vitreous.report.failures import FAILURES, reason
 from vitreous.report.findings import Answer
 from vitreous.report.pictures import Picture
+from vitreous.report.probing import Probed, probe
+from vitreous.report.reasons import Reasons, reasons_of
+from vitreous.report.settings import settings_of
 from vitreous.run import Run
 
 NUM_MISTAKES = 24
@@ -114,6 +119,7 @@ def render(
     bank, maps = _first_layer(network, preprocess, main, run.classes, with_images=with_images)
     best_epoch = (run.manifest.get("weights") or {}).get("epoch")
     mistakes = findings.worst_mistakes(main, run.classes, NUM_MISTAKES)
+    effort = _effort(run, network, preprocess)
     has_matrix = len(run.classes) <= MAX_MATRIX_CLASSES
     return (
         _environment()
@@ -126,7 +132,8 @@ def render(
             num_right=num_right,
             baseline=findings.baseline(scores),
             model_facts=facts.model_facts(run),
-            data_facts=facts.data_facts(run),
+            data_facts=facts.data_facts(run, with_names=with_images),
+            settings=settings_of(run, with_names=with_images),
             starts_from_weights=bool(run.manifest.get("initial_weights")),
             preprocessing_facts=facts.preprocessing_facts(preprocess),
             counts=facts.counts(run),
@@ -138,6 +145,8 @@ def render(
             pairs=findings.confused_pairs(scores, 10 if has_matrix else 40),
             num_wrong=scores.num_images - num_right,
             mistakes=_shown(main, mistakes) if with_images else [],
+            reasons=_reasons(run, network, preprocess, main, mistakes, effort) if with_images else Reasons(),
+            probed=_probed(network, preprocess, main, effort),
             doubts=_shown(main, trust.doubts_of(main, run.classes, NUM_DOUBTS)) if with_images else [],
             trust=trust.trust_of(run, main),
             leaked=trust.leaked_scores(run, main.split),
@@ -147,9 +156,36 @@ def render(
             bank=bank,
             maps=maps,
             scale=pictures.scale_bar(),
-            commands=facts.commands(run),
+            commands=facts.commands(run, with_names=with_images),
         )
     )
+
+
+def _effort(run: Run, network: nn.Module, preprocess: Preprocess) -> Effort | str:
+    """What the page may compute; a reason where it is not known what the network costs."""
+    try:
+        return effort_of(run, network, preprocess)
+    except FAILURES as error:
+        return f"What this network does could not be followed: {reason(error)}"
+
+
+def _reasons(
+    run: Run,
+    network: nn.Module,
+    preprocess: Preprocess,
+    scored: ScoredSplit,
+    mistakes: Sequence[Answer],
+    effort: Effort | str,
+) -> Reasons:
+    if isinstance(effort, str):
+        return Reasons(why_not=effort)
+    if scored.pixels_NHWC is None:
+        return Reasons()
+    return reasons_of(run, network, preprocess, scored, mistakes, effort)
+
+
+def _probed(network: nn.Module, preprocess: Preprocess, scored: ScoredSplit, effort: Effort | str) -> Probed:
+    return Probed(why_not=effort) if isinstance(effort, str) else probe(network, preprocess, scored, effort)
 
 
 def visible(text: str) -> str:

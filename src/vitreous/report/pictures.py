@@ -11,6 +11,8 @@ from PIL import Image
 
 MAX_SIDE_PX = 256  # a larger picture is shrunk before it goes into the page
 _PIXELATED_UP_TO_PX = 96  # up to here pixels are shown as squares, and kept exactly (PNG)
+_MOST_INK, _FAINTER = 0.85, 0.75  # of a map over an image, which is seen under it; the power that lifts faint values
+_FULL_COLOUR = 0.7  # on the scale of the signed colours: neither pale nor nearly black
 _COLOURS = "RdBu_r"  # blue below 0, white at 0, red above; told apart by all kinds of colour vision
 
 
@@ -58,6 +60,15 @@ def filter_colours(filters_KCHW: NDArray[np.floating], limit: float) -> NDArray[
         return signed_colours(filters_KCHW[:, 0], limit)
     shares = filters_KCHW.transpose(0, 2, 3, 1) / (2 * limit) + 0.5 if limit > 0 else np.full((1,), 0.5)
     return np.asarray(np.rint(np.broadcast_to(shares, filters_KCHW.transpose(0, 2, 3, 1).shape) * 255).astype(np.uint8))
+
+
+def over(pixels_HWC: NDArray[np.uint8], map_HW: NDArray[np.floating], limit: float) -> NDArray[np.uint8]:
+    """The image in grey, inked red where a map is above 0 and blue below it, fully at +-limit: H,W,3."""
+    grey_HW1 = pixels_HWC.mean(axis=2, keepdims=True)
+    shares_HW1 = np.clip(np.abs(map_HW) / limit, 0, 1)[..., None]
+    ink_HW1 = _MOST_INK * shares_HW1**_FAINTER  # faint values would not be seen
+    colours_HW3 = signed_colours(np.sign(map_HW) * _FULL_COLOUR, 1.0)
+    return np.asarray(np.rint(grey_HW1 * (1 - ink_HW1) + colours_HW3 * ink_HW1).astype(np.uint8))
 
 
 def scale_bar() -> Picture:
