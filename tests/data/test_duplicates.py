@@ -46,6 +46,7 @@ CHANGES = {
     "darker": lambda im: saved(ImageEnhance.Brightness(im).enhance(0.8), "PNG"),
     "less contrast": lambda im: saved(ImageEnhance.Contrast(im).enhance(0.8), "PNG"),
     "sharper": lambda im: saved(im.filter(ImageFilter.SHARPEN), "PNG"),
+    "cropped": lambda im: saved(im.crop((1, 1, 99, 99)), "PNG"),
     "blurred": lambda im: saved(im.filter(ImageFilter.GaussianBlur(1)), "PNG"),
 }
 
@@ -84,6 +85,21 @@ def test_a_changed_copy_is_the_same_picture(tmp_path, photographs, change):
 def test_small_distinct_pictures_are_not(name):
     images = open_source(name).images
     assert num_extra(numbers(images)) <= 0.002 * len(images)
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "quality"),
+    [
+        ("fashion-mini", Image.Resampling.BICUBIC, 90),
+        ("fashion-mini", Image.Resampling.NEAREST, 75),
+        ("digits", Image.Resampling.BILINEAR, 90),
+    ],
+)
+def test_small_distinct_pictures_that_were_enlarged_are_not_either(tmp_path, name, how, quality):
+    """Their size says that there is room for details, and there are none: one in ten was once taken for a copy."""
+    small = [Image.fromarray(np.squeeze(each)) for each in open_source(name).images.array[::4]]
+    large = [saved(each.resize((96, 96), how), "JPEG", quality=quality) for each in small]
+    assert num_extra(numbers(write(tmp_path / "images", large))) <= 0.005 * len(large)
 
 
 def test_what_matters_before_a_fixed_background_is_seen():

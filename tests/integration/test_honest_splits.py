@@ -272,41 +272,47 @@ def test_a_stopped_cross_validation_goes_on_to_the_same_bits(validated, pictures
     assert resumed.manifest["weights"] == validated.manifest["weights"]
 
 
-def test_a_fold_that_was_killed_while_it_was_made_is_made_again(validated, pictures, tmp_path):
-    path = tmp_path / "killed"
-    with pytest.raises(Interrupted):
+@pytest.fixture(scope="module")
+def stopped(pictures, tmp_path_factory):
+    """A cross-validation that was stopped in one of its folds; tests copy it."""
+    path = tmp_path_factory.mktemp("runs") / "stopped"
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(Interrupted):
+        patched.setenv("VITREOUS_CACHE", str(tmp_path_factory.mktemp("cache")))
         vitreous.train(pictures, run=path, stop=stop_after(14), **FOLDS)
+    return path
+
+
+def test_a_fold_that_was_killed_while_it_was_made_is_made_again(validated, stopped, tmp_path):
+    path = shutil.copytree(stopped, tmp_path / "killed")
     shutil.rmtree(path / "folds", ignore_errors=True)
     (path / "folds/1").mkdir(parents=True)
     (path / "folds/1/config.toml").write_text("seed = ")
     assert pooled_bytes(vitreous.resume(path)) == pooled_bytes(validated)
 
 
-def test_a_fold_that_fails_is_named_and_its_run_can_be_resumed(validated, pictures, tmp_path, monkeypatch):
-    with pytest.raises(Interrupted):
-        vitreous.train(pictures, run=tmp_path / "run", stop=stop_after(14), **FOLDS)
+def test_a_fold_that_fails_is_named_and_its_run_can_be_resumed(validated, stopped, tmp_path, monkeypatch):
+    path = shutil.copytree(stopped, tmp_path / "run")
     with monkeypatch.context() as patched:
         patched.setattr("vitreous.training.loop.train_step", lambda *_args, **_kwargs: raise_no_memory())
         with pytest.raises(MachineError, match=r"^fold \d of 3: not enough memory"):
-            vitreous.resume(tmp_path / "run")
-    assert Run.open(tmp_path / "run").status == "failed"
-    assert pooled_bytes(vitreous.resume(tmp_path / "run")) == pooled_bytes(validated)
+            vitreous.resume(path)
+    assert Run.open(path).status == "failed"
+    assert pooled_bytes(vitreous.resume(path)) == pooled_bytes(validated)
 
 
 def raise_no_memory():
     raise MemoryError
 
 
-def test_two_processes_do_not_train_one_cross_validation(validated, pictures, tmp_path):
-    with pytest.raises(Interrupted):
-        vitreous.train(pictures, run=tmp_path / "run", stop=stop_after(14), **FOLDS)
-    before = (tmp_path / "run/manifest.json").read_bytes()
+def test_two_processes_do_not_train_one_cross_validation(stopped, tmp_path):
+    path = shutil.copytree(stopped, tmp_path / "run")
+    before = (path / "manifest.json").read_bytes()
     with (
-        storage.lock(tmp_path / "run/folds/.lock"),
+        storage.lock(path / "folds/.lock"),
         pytest.raises(MachineError, match=r"in use by another process \(process \d+ on"),
     ):
-        vitreous.resume(tmp_path / "run")
-    assert (tmp_path / "run/manifest.json").read_bytes() == before
+        vitreous.resume(path)
+    assert (path / "manifest.json").read_bytes() == before
 
 
 def test_a_given_test_part_is_never_trained_on(given_parts, tmp_path):

@@ -21,9 +21,9 @@ def test_a_row_is_kept_only_if_all_held_and_something_was_tried():
 
 
 def test_kills():
-    row = kills.prove(2, seed=5)
+    row = kills.prove(1, seed=5)
     assert row.is_kept, row.broken
-    assert row.tried >= 3, "two kills, and the end of a run"
+    assert row.tried >= 2, "a kill, and the end of a run"
 
 
 def test_crash_points():

@@ -8,6 +8,7 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +256,7 @@ def _finalize(value: Any) -> Any:
     return _visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
+@cache  # compiling the templates takes longer than filling them
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("vitreous.checks", "templates"),

@@ -3,8 +3,10 @@
 Two stages. Pairs whose perceptual hashes (imagehash.phash of the small pictures) are close are candidates; a candidate
 is confirmed on its 32 x 32 pixels. Distinct small pictures have close hashes by the million (trousers of 28 x 28
 pixels), and a fixed camera sees one background behind what matters: so a pair must agree as a whole, in its details,
-and in its worst part. The limits were set on re-encoded photographs and on distinct images of Fashion-MNIST, CIFAR-10
-and digits; tests/data/test_duplicates.py holds them there.
+and in its worst part. Small pictures that were enlarged look large: what tells them from copies is that a copy which
+differs more in its pixels does not differ more in its hash as well, so the two are added up. The limits were set on
+re-encoded photographs and on distinct images of Fashion-MNIST, CIFAR-10 and digits, as they are and enlarged;
+tests/data/test_duplicates.py holds them there.
 """
 
 import hashlib
@@ -18,11 +20,12 @@ from vitreous.data.images import Images
 from vitreous.data.inspection import SIDE, Inspection, Looks, inspect_images
 from vitreous.progress import SILENT, Progress
 
-_VERSION = 1  # one more whenever another pair is confirmed
+_VERSION = 2  # one more whenever another pair is confirmed
 
 _LARGE_PX = 64  # from this side on a picture is recognized through strong compression and scaling
-_CLOSE_BITS = {True: 16, False: 6}  # of 64, for large pictures and for small ones; strangers differ in 32 +- 4
+_CLOSE_BITS = {True: 12, False: 6}  # of 64, for large pictures and for small ones; strangers differ in 32 +- 4
 _WHOLE = {True: 0.25, False: 0.10}  # residual by standard deviation, of all
+_WHOLE_PER_BIT = {True: 0.02, False: 0.0}  # less, for each bit that the hashes differ in
 _DETAIL = {True: 0.60, False: 0.50}  # the same without what varies slowly: light that falls off to the corners
 _WORST = {True: 1.00, False: 0.35}  # residual by standard deviation in the part of 8 x 8 where it is largest
 _SHAPE = 0.08  # relative difference of the aspect ratios
@@ -147,7 +150,11 @@ def _is_same(pair_looks: Looks) -> Verdicts:
     is_large = _is_large(pair_looks[:, 0]) & _is_large(pair_looks[:, 1])
     shapes = np.log(pair_looks["height"] / pair_looks["width"])
     same: Verdicts = np.abs(shapes[:, 0] - shapes[:, 1]) < _SHAPE
-    for is_alike in (_is_alike_as_a_whole, _is_alike_in_detail, _is_alike_in_each_part):
+    bits = np.bitwise_count(pair_looks["phash"][:, 0] ^ pair_looks["phash"][:, 1])
+    wholes = _limits(_WHOLE, is_large) - bits * _limits(_WHOLE_PER_BIT, is_large)
+    some = np.flatnonzero(same)
+    same[some] = _is_alike_as_a_whole(*_pictures(pair_looks[some]), is_large[some], wholes[some])
+    for is_alike in (_is_alike_in_detail, _is_alike_in_each_part):
         some = np.flatnonzero(same)
         same[some] = is_alike(*_pictures(pair_looks[some]), is_large[some])
     return same
@@ -160,10 +167,12 @@ def _pictures(pair_looks: Looks) -> tuple[Pictures, Pictures]:
     return np.where(is_first, one, other), np.where(is_first, other, one)
 
 
-def _is_alike_as_a_whole(one: Pictures, other: Pictures, is_large: Verdicts) -> Verdicts:
+def _is_alike_as_a_whole(
+    one: Pictures, other: Pictures, is_large: Verdicts, most_residual: NDArray[np.float64]
+) -> Verdicts:
     gain, residual = _fitted(one, other)
     has_near_contrast = np.abs(np.log(np.maximum(gain, 1e-6))) < np.log(_limits(_GAIN, is_large))
-    alike: Verdicts = has_near_contrast & (_rms(residual) / _scale(other) < _limits(_WHOLE, is_large))
+    alike: Verdicts = has_near_contrast & (_rms(residual) / _scale(other) < most_residual)
     return alike
 
 

@@ -1,6 +1,7 @@
 """The run that is killed, cut off and damaged: a small network on some embedded images, and always the same bits.
 
-``python -m vitreous.proof.subject train|resume RUN DATA [SEED]`` says "ready" when everything is imported, and begins.
+``python -m vitreous.proof.subject train|resume RUN DATA`` says "ready" when everything is imported, and begins. With a
+second RUN it is then trained once more, with another seed: to files of the same shape, all of them whole.
 """
 
 import sys
@@ -52,10 +53,12 @@ def main() -> None:
     """One attempt, in a process that may be killed."""
     import vitreous.workflow.training  # noqa: F401, what takes long is over before anybody kills us
 
-    what, run, data, *seed = sys.argv[1:]
+    what, run, data, *others = sys.argv[1:]
     sys.stdout.write("ready\n")
     sys.stdout.flush()
-    sys.stdout.write((go_on(Path(run)) if what == "resume" else begin(Path(run), Path(data), *map(int, seed))) + "\n")
+    sys.stdout.write((go_on(Path(run)) if what == "resume" else begin(Path(run), Path(data))) + "\n")
+    for seed, other in enumerate(others, start=1):
+        begin(Path(other), Path(data), seed)
 
 
 if __name__ == "__main__":

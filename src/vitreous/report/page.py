@@ -6,6 +6,7 @@ and the page forbids itself scripts and requests (Content-Security-Policy).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,7 @@ def _finalize(value: Any) -> Any:
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
+@cache  # compiling the templates takes longer than filling them
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("vitreous.report", "."),

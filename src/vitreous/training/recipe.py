@@ -115,12 +115,13 @@ def default_pattern(image_size: tuple[int, int], width: float = 1.0) -> str:
 def _from_scratch(asked: TrainingConfig, facts: Facts) -> dict[str, Any]:
     optimizer = asked.optimizer or _usual_optimizer(facts)
     batch_size = asked.batch_size or _batch_size(facts.num_train, largest=256 if facts.learns_too_little else 128)
-    growth = batch_size / 256  # linear for gradients (Goyal et al. 2017); orthogonal updates have one size, so its root
+    growth = batch_size / 256  # linear in the batch (Goyal et al. 2017); orthogonal updates have one size, so its root
+    growth = growth**0.5 if optimizer == "muon" else growth
     bears_high_rate = facts.has_norm or facts.learns_too_little
     return {
         "optimizer": optimizer,
         "batch_size": batch_size,
-        "learning_rate": _RATES[optimizer, bears_high_rate] * (growth**0.5 if optimizer == "muon" else growth),
+        "learning_rate": float(f"{_RATES[optimizer, bears_high_rate] * growth:.2g}"),
         "epochs": _epochs_from_scratch(facts, batch_size),
         "weight_decay": _DECAYS[optimizer],
         "label_smoothing": 0.0 if facts.learns_too_little else 0.1,
