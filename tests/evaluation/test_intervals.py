@@ -16,7 +16,7 @@ def test_wilsons_interval_is_the_published_one():
 
 def test_of_one_stratum_it_is_scipys_bootstrap():
     values = np.random.default_rng(5).exponential(size=200)
-    drawn = resampled(np.zeros(200, np.int64), lambda counts: np.array([counts @ values / 200]))
+    drawn = resampled(np.zeros(200, np.int64), lambda counts: (counts @ values / 200)[:, None])
     ours = central(drawn[:, 0])
     theirs = bootstrap((values,), np.mean, method="percentile", n_resamples=5000, rng=1).confidence_interval
     assert (ours.low, ours.high) == (pytest.approx(theirs.low, rel=0.03), pytest.approx(theirs.high, rel=0.03))

@@ -276,9 +276,10 @@ def test_a_stopped_cross_validation_goes_on_to_the_same_bits(validated, pictures
 def stopped(pictures, tmp_path_factory):
     """A cross-validation that was stopped in one of its folds; tests copy it."""
     path = tmp_path_factory.mktemp("runs") / "stopped"
-    with pytest.MonkeyPatch.context() as patched, pytest.raises(Interrupted):
+    with pytest.MonkeyPatch.context() as patched:
         patched.setenv("VITREOUS_CACHE", str(tmp_path_factory.mktemp("cache")))
-        vitreous.train(pictures, run=path, stop=stop_after(14), **FOLDS)
+        with pytest.raises(Interrupted):
+            vitreous.train(pictures, run=path, stop=stop_after(14), **FOLDS)
     return path
 
 

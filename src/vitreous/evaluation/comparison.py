@@ -54,7 +54,7 @@ def compare(first_NK: NDArray[np.float64], second_NK: NDArray[np.float64], label
     num_second, num_both = int((is_second_N & ~is_first_N).sum()), int((is_first_N & is_second_N).sum())
     losses_N2 = np.stack([log_losses(first_NK, labels_N), log_losses(second_NK, labels_N)], axis=1)
     change_N = losses_N2[:, 1] - losses_N2[:, 0]
-    drawn_B1 = resampled(labels_N, lambda counts_N: np.array([counts_N @ change_N / num]))
+    drawn_B1 = resampled(labels_N, lambda counts_BN: (counts_BN @ change_N / num)[:, None])
     return Comparison(
         num_images=num,
         num_both=num_both,

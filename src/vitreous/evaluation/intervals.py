@@ -7,7 +7,7 @@ figures are counted again on resampled images, as many of each class as there ar
 All hold for images that were drawn independently; many pictures of few objects, patients or scenes tell less.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 LEVEL = 0.95
 NUM_RESAMPLES = 1000
+_NUMBERS_AT_ONCE = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ def resampled(
 
     Args:
         strata_N: images of equal numbers are exchanged with each other only.
-        figures: from how often each image was drawn (N) to the figures of that sample.
+        figures: from how often each image was drawn (B,N) to the figures of those samples (B,F).
     """
     random = np.random.default_rng(0)
     order = np.argsort(strata_N, kind="stable")
@@ -66,10 +67,22 @@ def resampled(
     start_N, size_N = np.repeat(starts, sizes), np.repeat(sizes, sizes)
     num = len(strata_N)
     rows = []
-    for _ in range(NUM_RESAMPLES):
-        drawn_N = order[start_N + (random.random(num) * size_N).astype(np.int64)]
-        rows.append(figures(np.bincount(drawn_N, minlength=num)))
-    return np.array(rows)
+    for num_rows in rows_at_once(NUM_RESAMPLES, num):
+        drawn_BN = order[start_N + (random.random((num_rows, num)) * size_N).astype(np.int64)]
+        drawn_BN += num * np.arange(num_rows)[:, None]
+        rows.append(figures(np.bincount(drawn_BN.ravel(), minlength=num_rows * num).reshape(num_rows, num)))
+    return np.concatenate(rows)
+
+
+def rows_at_once(num_rows: int, row_length: int) -> Iterator[int]:
+    """How many rows to take at a time, so that they stay in the processor's cache.
+
+    >>> list(rows_at_once(1000, 100_000)) == [1] * 1000, list(rows_at_once(1000, 500))
+    (True, [262, 262, 262, 214])
+    """
+    most = max(1, _NUMBERS_AT_ONCE // max(1, row_length))
+    for start in range(0, num_rows, most):
+        yield min(most, num_rows - start)
 
 
 def resampled_confusion(confusion: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vitreous.evaluation.intervals import rows_at_once
+
 NUM_BINS = 15
 
 
@@ -49,17 +51,26 @@ def calibration_error(confidence_N: NDArray[np.float64], is_right_N: NDArray[np.
     Args:
         confidence_N: sorted, rising.
     """
+    (corrected,), (counted,) = calibration_errors(confidence_N[None], is_right_N[None])
+    return float(corrected), float(counted)
+
+
+def calibration_errors(
+    confidence_BN: NDArray[np.float64], is_right_BN: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The same of many samples of equally many images at once: B, B."""
     from scipy.special import erf
 
-    starts = _starts(len(confidence_N))
-    sizes = np.diff([*starts, len(confidence_N)])
-    accuracies = np.add.reduceat(is_right_N.astype(np.float64), starts) / sizes
-    gaps = np.abs(np.add.reduceat(confidence_N, starts) / sizes - accuracies)
+    num_images = confidence_BN.shape[1]
+    starts = _starts(num_images)
+    sizes = np.diff([*starts, num_images])
+    accuracies = np.add.reduceat(is_right_BN.astype(np.float64), starts, axis=1) / sizes
+    gaps = np.abs(np.add.reduceat(confidence_BN, starts, axis=1) / sizes - accuracies)
     deviations = np.maximum(np.sqrt(accuracies * (1 - accuracies) / sizes), 1e-12)
     ratios = gaps / deviations
     expected = deviations * np.sqrt(2 / np.pi) * np.exp(-(ratios**2) / 2) + gaps * erf(ratios / np.sqrt(2))
-    counted = float(np.average(gaps, weights=sizes))
-    return max(0.0, 2 * counted - float(np.average(expected, weights=sizes))), counted
+    counted = np.average(gaps, axis=1, weights=sizes)
+    return np.maximum(0.0, 2 * counted - np.average(expected, axis=1, weights=sizes)), counted
 
 
 def is_by_chance(counted: float, confidence_N: NDArray[np.float64]) -> bool:
@@ -70,8 +81,11 @@ def is_by_chance(counted: float, confidence_N: NDArray[np.float64]) -> bool:
         confidence_N: sorted, rising.
     """
     random = np.random.default_rng(0)
-    drawn = [calibration_error(confidence_N, random.random(len(confidence_N)) < confidence_N)[1] for _ in range(400)]
-    return bool(counted <= np.quantile(drawn, 0.975))
+    drawn = []
+    for num_rows in rows_at_once(400, len(confidence_N)):
+        is_right_BN = random.random((num_rows, len(confidence_N))) < confidence_N
+        drawn.append(calibration_errors(np.broadcast_to(confidence_N, is_right_BN.shape), is_right_BN)[1])
+    return bool(counted <= np.quantile(np.concatenate(drawn), 0.975))
 
 
 def _num_bins(num_images: int) -> int:

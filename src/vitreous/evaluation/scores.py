@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitreous.evaluation.intervals import Interval, Proportion, central, resampled, resampled_confusion, wilson
-from vitreous.evaluation.reliability import calibration_error, is_by_chance, sureness
+from vitreous.evaluation.reliability import calibration_error, calibration_errors, is_by_chance, sureness
 from vitreous.predictor import softmax
 
 _LEAST_PROBABILITY = 1e-15
@@ -166,10 +166,11 @@ def _judged_probabilities(
     losses_N = log_losses(probabilities_NK[order], labels_N)
     briers_N = _brier_scores(probabilities_NK[order], labels_N)
 
-    def figures(counts_N: NDArray[np.int64]) -> NDArray[np.float64]:
-        drawn_N = np.repeat(np.arange(len(counts_N)), counts_N)
-        corrected, _ = calibration_error(confidence_N[drawn_N], is_right_N[drawn_N])
-        return np.array([counts_N @ losses_N, counts_N @ briers_N, corrected * len(counts_N)]) / len(counts_N)
+    def figures(counts_BN: NDArray[np.int64]) -> NDArray[np.float64]:
+        num_rows, num = counts_BN.shape
+        drawn_BN = np.repeat(np.tile(np.arange(num), num_rows), counts_BN.ravel()).reshape(num_rows, num)
+        corrected_B, _ = calibration_errors(confidence_N[drawn_BN], is_right_N[drawn_BN])
+        return np.stack([counts_BN @ losses_N / num, counts_BN @ briers_N / num, corrected_B], axis=1)
 
     resampled_B3 = resampled(labels_N, figures)
     corrected, counted = calibration_error(confidence_N, is_right_N)
