@@ -128,7 +128,7 @@ class World:
     ) -> NDArray[np.float32]:
         """N,K logits to the bits of ``Predictor.logits``: the same batches, each run by one rank.
 
-        ``before_batch`` may raise where there is one process; where there are more, nothing is asked in between.
+        ``before_batch`` is called as often by each rank, so it may ask them all, and may raise on all.
         """
         return predictor.logits(pixels_NHWC, before_batch)
 
@@ -187,12 +187,17 @@ def with_processes(config: Config, world: World) -> Config:
     return config.updated({"engine": engine})
 
 
-def require_shares(world: World, batch_size: int) -> None:
-    """Check that a batch has an image for each rank.
+def require_shares(world: World, batch_size: int, num_parts: int) -> None:
+    """Check that a batch has an image for each rank, and where it is added up in ``num_parts``, as many for each.
 
     Raises:
         ConfigError: it has not.
     """
+    if num_parts > 1 and batch_size % world.size:
+        raise ConfigError(
+            f"training.accumulate = {num_parts} wants batches that {world.size} processes share evenly, not of "
+            f"{batch_size} images; --set training.batch_size={max(1, batch_size // world.size) * world.size}."
+        )
     if batch_size < world.size:
         raise ConfigError(
             f"a batch of {batch_size} images cannot be shared by {world.size} processes; "
@@ -426,7 +431,11 @@ class Ranks(World):
         most = max(map(len, rows_of))
         ours_NK = torch.zeros(most, len(predictor.classes))
         first = 0
-        for batch in batches[self.rank :: self.size]:
+        for turn in range(0, len(batches), self.size):
+            before_batch()
+            if turn + self.rank >= len(batches):
+                break
+            batch = batches[turn + self.rank]
             ours_NK[first : first + len(batch)] = torch.from_numpy(predictor.logits(pixels_NHWC[batch]))
             first += len(batch)
         theirs = [torch.empty_like(ours_NK) for _ in range(self.size)]
