@@ -162,7 +162,8 @@ def test_two_ranks_give_the_gradients_the_scores_and_the_state_of_one(tmp_path):
 
 def test_a_run_of_two_ranks_is_the_run_of_one_and_the_first_alone_writes_and_speaks(photos, tmp_path):
     without_dropout = [each.replace("dropout0.2 ", "") for each in TINY]  # which each rank draws for itself
-    settings = [photos, *without_dropout, "--epochs", "2", "--set", "training.batch_size=15"]
+    mixed = ["--set", "augmentation.mixup=0.4", "--set", "augmentation.cutmix=1.0"]
+    settings = [photos, *without_dropout, *mixed, "--epochs", "2", "--set", "training.batch_size=15"]
     settings += ["--set", "training.optimizer=sgd"]  # Muon rounds to bf16, and that tells ranks from one process sooner
     with vitreous_on_ranks("train", *settings, "--run", tmp_path / "two") as processes:
         (first, out, said), (second, *silent) = ended(processes)
@@ -198,6 +199,7 @@ def test_a_rank_that_is_killed_ends_the_job_with_a_clear_word(photos, tmp_path):
     assert len(Run.open(run).metrics()) > 0
 
 
+@pytest.mark.slow
 def test_arguments_that_differ_are_refused_and_told_once(photos, tmp_path):
     asked = ["-m", "vitreous", "train", photos, *TINY, "--run", tmp_path / "run", "--epochs"]
     with started([*asked, 2], [*asked, 3]) as processes:
@@ -293,8 +295,11 @@ def test_folds_and_numbers_that_are_no_longer_finite_are_met_together(photos, tm
     wild = ["--set", "training.learning_rate=100", "--set", "training.momentum=0.99", "--epochs", "30"]
     with vitreous_on_ranks("train", photos, *TINY, *wild, "--run", tmp_path / "wild") as processes:
         ends = ended(processes)
-    assert [status for status, *_ in ends] == [3, 3]
-    assert "".join(error for *_, error in ends).count("did not help") == 1
+    assert ends[0][0] == ends[1][0]
+    assert ends[0][0] in (0, 3)
+    assert "no longer finite" in ends[0][2]
+    assert "Back to the state after epoch" in ends[0][2]
+    assert ends[1][1:] == ("", "")
 
 
 @pytest.mark.slow

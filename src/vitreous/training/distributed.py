@@ -16,6 +16,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -41,6 +42,7 @@ _T = TypeVar("_T")
 _NAMED_BY_TORCHRUN = ("RANK", "MASTER_ADDR", "MASTER_PORT")
 _SECONDS_TO_ANSWER = 120.0  # of a step, and without a sign of life, until a rank counts as lost
 _SECONDS_TO_MEET = 600.0  # until all processes have been started
+_SECONDS_TO_PART = 5.0  # for each word with a store that may be away, too
 _LOOK_SECONDS = 1.0  # between two looks at whether the others still live
 _BEAT_SECONDS = 0.5  # between two signs of life
 _SILENCE_SECONDS = 2.0  # without one, after a connection broke, that tell who is gone
@@ -126,7 +128,7 @@ class World:
     ) -> NDArray[np.float32]:
         """N,K logits to the bits of ``Predictor.logits``: the same batches, each run by one rank.
 
-        ``before_batch`` may raise where there is one process; where there are more, nothing is asked in between.
+        ``before_batch`` is called as often by each rank, so it may ask them all, and may raise on all.
         """
         return predictor.logits(pixels_NHWC, before_batch)
 
@@ -185,12 +187,17 @@ def with_processes(config: Config, world: World) -> Config:
     return config.updated({"engine": engine})
 
 
-def require_shares(world: World, batch_size: int) -> None:
-    """Check that a batch has an image for each rank.
+def require_shares(world: World, batch_size: int, num_parts: int) -> None:
+    """Check that a batch has an image for each rank, and where it is added up in ``num_parts``, as many for each.
 
     Raises:
         ConfigError: it has not.
     """
+    if num_parts > 1 and batch_size % world.size:
+        raise ConfigError(
+            f"training.accumulate = {num_parts} wants batches that {world.size} processes share evenly, not of "
+            f"{batch_size} images; --set training.batch_size={max(1, batch_size // world.size) * world.size}."
+        )
     if batch_size < world.size:
         raise ConfigError(
             f"a batch of {batch_size} images cannot be shared by {world.size} processes; "
@@ -250,7 +257,7 @@ class Ranks(World):
         self._pulse = threading.Thread(target=self._show_life, daemon=True)
         self._pulse.start()
 
-    def _meet(self, environment: Mapping[str, str]) -> Store:
+    def _meet(self, environment: Mapping[str, str]) -> "_Board":
         has_gpus = torch.cuda.is_available()
         if has_gpus and self.local_size > torch.cuda.device_count():
             has_gpus = False  # each rank a GPU of its own, or none: NCCL knows no other way
@@ -270,7 +277,7 @@ class Ranks(World):
                 f"rank {self.rank} of {self.size} on {socket.gethostname()} does not meet the others at {address} "
                 f"({_first_line(error)}); start all of them, with the same address, and look at firewalls."
             ) from error
-        return PrefixStore(f"vitreous/{restart}", store)
+        return _Board(PrefixStore(f"vitreous/{restart}", store), self._seconds)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Ranks":
         return self  # a copy of a network talks to the same processes
@@ -424,7 +431,11 @@ class Ranks(World):
         most = max(map(len, rows_of))
         ours_NK = torch.zeros(most, len(predictor.classes))
         first = 0
-        for batch in batches[self.rank :: self.size]:
+        for turn in range(0, len(batches), self.size):
+            before_batch()
+            if turn + self.rank >= len(batches):
+                break
+            batch = batches[turn + self.rank]
             ours_NK[first : first + len(batch)] = torch.from_numpy(predictor.logits(pixels_NHWC[batch]))
             first += len(batch)
         theirs = [torch.empty_like(ours_NK) for _ in range(self.size)]
@@ -440,6 +451,7 @@ class Ranks(World):
         """See ``World``."""
         if isinstance(error, EndedElsewhere):
             return error
+        self._store.seconds = _SECONDS_TO_PART
         if isinstance(error, RuntimeError) and _is_broken_tie(error):
             return self._told() or self._told_once(self._lost(self._silent_ranks()))
         if isinstance(error, UserError | MachineError | VitreousError):
@@ -468,7 +480,7 @@ class Ranks(World):
         told = json.dumps({"rank": self.rank, "name": self._name(), "host": self.host, "text": text, "code": exit_code})
         try:
             self._store.set(f"end/{self.rank}", told)
-            self._store.compare_set("end", "", told)
+            self._store.set_first("end", told)
         except RuntimeError:
             return  # the store has ended, and with it all who could read this
 
@@ -538,14 +550,14 @@ class Ranks(World):
                     beat, seen = latest, time.monotonic()
                 elif time.monotonic() - seen > self._seconds:
                     raise self._lost([of])
-            return bytes(self._store.get(key))
+            return self._store.get(key)
         except RuntimeError:
             raise self._lost([0]) from None  # who holds the store
 
     def _is_there(self, key: str, wait_seconds: float = 0.0) -> bool:
         """Whether the key is set by then; asked again and again, since the store's own wait complains on stderr."""
         deadline, pause = time.monotonic() + wait_seconds, 0.001
-        while not self._store.check([key]):
+        while not self._store.has(key):
             if time.monotonic() >= deadline:
                 return False
             time.sleep(pause)
@@ -553,7 +565,7 @@ class Ranks(World):
         return True
 
     def _beat_of(self, rank: int) -> bytes:
-        return bytes(self._store.get(f"lives/{rank}")) if self._is_there(f"lives/{rank}") else b""
+        return self._store.get(f"lives/{rank}") if self._is_there(f"lives/{rank}") else b""
 
     def _show_life(self) -> None:
         number = 0
@@ -563,6 +575,48 @@ class Ranks(World):
                 self._store.set(f"lives/{self.rank}", str(number))
             except RuntimeError:
                 return  # the main thread meets the same
+
+
+class _Board:
+    """torchrun's key-value store, with an end to every question: it waits for ever for a host that lost its cable.
+
+    Raises:
+        RuntimeError: at each question that is not answered within ``seconds``, or where the store has ended.
+    """
+
+    def __init__(self, store: Store, seconds: float) -> None:
+        self._store, self.seconds = store, seconds
+
+    def set(self, key: str, value: str) -> None:
+        """Show a value to all."""
+        self._ask(lambda: self._store.set(key, value))
+
+    def set_first(self, key: str, value: str) -> None:
+        """Show a value to all unless somebody was quicker."""
+        self._ask(lambda: self._store.compare_set(key, "", value))
+
+    def has(self, key: str) -> bool:
+        """Whether somebody has set the key."""
+        return self._ask(lambda: self._store.check([key]))
+
+    def get(self, key: str) -> bytes:
+        """The value of a key that is there."""
+        return bytes(self._ask(lambda: self._store.get(key)))
+
+    def _ask(self, question: Callable[[], _T]) -> _T:
+        answer: Future[_T] = Future()
+
+        def wait() -> None:
+            try:
+                answer.set_result(question())
+            except RuntimeError as error:
+                answer.set_exception(error)
+
+        threading.Thread(target=wait, daemon=True).start()
+        try:
+            return answer.result(self.seconds)
+        except TimeoutError:
+            raise dist.DistNetworkError("the store does not answer") from None
 
 
 def _row_to_json(row: SplitRow) -> list[Any]:

@@ -144,7 +144,7 @@ class Trainer:
             TorchBackend(self.average.network, self.preprocess, self.device), self.preprocess, images.classes
         )
         self.batches = Batches(config, images, self.device, world)
-        require_shares(world, self.batches.batch_size)
+        require_shares(world, self.batches.batch_size, config.training.accumulate)
         self.val_pixels, self.val_labels = images.pixels[images.selecting], images.labels[images.selecting]
         self.num_epochs = settled(config.training.epochs)
         self.clock = Clock(is_exact=self.device.type == "cpu")
@@ -353,7 +353,7 @@ class Trainer:
 
     def _finish_epoch(self, stop: StopRequest, seconds: float, num_images: int) -> None:
         def check() -> None:
-            if (signal_number := stop()) is not None:
+            if signal_number := self.world.voted(stop() or 0):
                 self._save_and_stop(signal_number)
 
         place = self.place

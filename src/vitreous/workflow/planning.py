@@ -28,6 +28,7 @@ from vitreous.trace import trace
 from vitreous.training.allocator import kept_blocks
 from vitreous.training.batches import Batches
 from vitreous.training.clock import Clock
+from vitreous.training.distributed import ALONE, World, require_shares
 from vitreous.training.engine import PASSES, lay_out, recorded_threads
 from vitreous.training.finetune import is_head_only, set_training_mode
 from vitreous.training.optim import make_optimizer, set_rate
@@ -106,7 +107,7 @@ def plan_network(asked: Config, source: Source, contract: Preprocess, budget: Bu
 
 
 def plan_epochs(
-    chosen: Config, network: nn.Module, images: ImageSet, budget: Budget, *, fits_head: bool
+    chosen: Config, network: nn.Module, images: ImageSet, budget: Budget, *, fits_head: bool, world: World = ALONE
 ) -> tuple[Config, str]:
     """As many epochs, of as large a part of the images, as fill what is left of the time; returns a line on it.
 
@@ -114,6 +115,7 @@ def plan_epochs(
         chosen: with its recipe and its engine; epochs are replaced.
         network: that will be trained; left as it was.
         fits_head: whether the head is fitted first, which takes a look at every image.
+        world: the processes that share each batch; all of them take part in the measurement.
 
     Raises:
         ConfigError: there is no time to learn anything.
@@ -123,10 +125,12 @@ def plan_epochs(
         return dataclasses.replace(chosen, training=training), "the head alone, whatever the time"
     num_train = len(images.indices("train"))
     batch_size = min(settled(chosen.training.batch_size), num_train)
-    step, scoring = _step_seconds(chosen, network, images)
+    require_shares(world, batch_size, chosen.training.accumulate)
+    measured = _step_seconds(chosen, network, images, world)
+    step, scoring = world.shared(lambda: measured)
     num_scored = sum(len(images.indices(split)) for split in ("val", "test"))
     ending = _ENDING_SECONDS + num_scored * scoring
-    after_epoch = _SAVING_SECONDS + len(images.selecting) * scoring
+    after_epoch = _SAVING_SECONDS + len(images.selecting) * scoring / world.size
     num_batches = num_train // batch_size
     if fits_head:
         ending += (num_train + len(images.selecting)) * scoring
@@ -193,21 +197,21 @@ def _macs_per_second(contract: Preprocess, num_classes: int) -> float:
     return PASSES * macs * len(images) / min(seconds[2:])
 
 
-def _step_seconds(chosen: Config, network: nn.Module, images: ImageSet) -> tuple[float, float]:
+def _step_seconds(chosen: Config, network: nn.Module, images: ImageSet, world: World) -> tuple[float, float]:
     """Seconds of one step as the loop makes it, and of scoring one image."""
-    device = torch.device(settled(chosen.engine.device))
+    device = world.device(settled(chosen.engine.device))
     probe = lay_out(copy.deepcopy(network).to(device), settled(chosen.engine.channels_last))
     set_training_mode(probe, settled(chosen.training.batch_norm))
-    optimizer = make_optimizer(probe, chosen.training)
+    replicated, optimizer = world.replicated(probe), make_optimizer(probe, chosen.training)
     set_rate(optimizer, 0.0)
-    batches = Batches(chosen, images, device)
+    batches = Batches(chosen, images, device, world)
     clock, seconds = Clock(is_exact=False), []
     with recorded_threads(chosen.engine), kept_blocks(), torch.random.fork_rng():
         for number in range(2 + _PROBED_STEPS):
             started = time.perf_counter()
             images_NCHW, labels_N, mixed = batches.batch(batches.order(0)[number % batches.num_batches], epoch=0)
             loss = train_step(
-                probe,
+                replicated,
                 images_NCHW,
                 labels_N,
                 optimizer,
@@ -222,7 +226,7 @@ def _step_seconds(chosen: Config, network: nn.Module, images: ImageSet) -> tuple
             loss.item()  # a GPU has to be waited for
             if number >= 2:  # the first ones warm up
                 seconds.append(time.perf_counter() - started)
-            if sum(seconds) > _PROBE_SECONDS:
+            if world.voted(int(sum(seconds) > _PROBE_SECONDS)):
                 break
         backend = TorchBackend(probe, images.preprocess, device)
         predictor = Predictor(backend, images.preprocess, images.classes)

@@ -45,10 +45,10 @@ def train_run(
     started = time.monotonic()
     fit(run, network, images, progress=progress, stop=stop, world=world)
     seconds = time.monotonic() - started
-    if line := where_time_went(run):
-        progress.say(line)
     if not world.is_first:
         return None
+    if line := where_time_went(run):
+        progress.say(line)
     with recorded_threads(run.config.engine):
         load_weights(network, run.verified_weights())  # the best, in place of the last
         predictor = calibrate_run(run, network, images, progress, check)
@@ -72,7 +72,8 @@ def where_time_went(run: Run) -> str:
     rate = sum(line["seconds"] * line["images_per_second"] for line in lines) / in_steps
     text = f"time: {told(spent)}; {rate:,.0f} images/s"
     if speed.get("macs") and speed.get("peak_macs_per_second"):
-        reached, peak = PASSES * speed["macs"] * rate, speed["peak_macs_per_second"]
+        processes = run.config.engine.processes or 1
+        reached, peak = PASSES * speed["macs"] * rate, speed["peak_macs_per_second"] * processes
         text += f", {reached / peak:.0%} of the {peak / 1e9:,.0f} GMAC/s that a product of matrices reaches here"
     return text
 

@@ -244,14 +244,15 @@ def _prepare_run(data: str | Path, asked: Config, world: World, *, started: floa
     chosen = _with_engine(chosen, network, images, progress)
     speed = {"peak_macs_per_second": peak_macs_per_second(chosen.engine), "macs": _macs(network, images.preprocess)}
     if budget is not None:
-        planned, line = plan_epochs(chosen, network, images, budget, fits_head=fits_head)
+        chosen = Config.from_toml(world.shared(chosen.to_toml))
+        planned, line = plan_epochs(chosen, network, images, budget, fits_head=fits_head, world=world)
         progress.say(f"plan: {line}")
         length = {name: getattr(planned.training, name) for name in ("minutes", "epochs", "epoch_share")}
         asked = dataclasses.replace(asked, training=dataclasses.replace(asked.training, **length), engine=chosen.engine)
         chosen, recipe = choose_recipe(asked, facts)
     chosen = Config.from_toml(world.shared(chosen.to_toml))  # what was measured, as the first process measured it
     progress.say(f"recipe: {recipe}")
-    require_shares(world, min(settled(chosen.training.batch_size), facts.num_train))
+    require_shares(world, min(settled(chosen.training.batch_size), facts.num_train), chosen.training.accumulate)
     manifest = _manifest(chosen, images, num_parameters, head)
     manifest |= {"asked": names_asked, "speed": speed, "launch": launch_name()}
     manifest["findings"] = [{**each.to_json(), "files": each.files[:_FILES_TOLD], "exclude": []} for each in findings]
