@@ -37,7 +37,7 @@ from vitreous.training.step import batch_loss, train_step
 
 _LEAST_SIDE = 32  # of photographs that are shown smaller, to save time
 _SIDES = (1.0, 0.75, 0.5)  # shares of the usual side
-_LEAST_EPOCHS = 4  # with fewer, a narrower network learns more in the same time
+_LEAST_EPOCHS = 3  # with fewer, a narrower network learns more in the same time
 _LEAST_IMAGES = 20_000  # seen in all, before a wider network is worth its time
 _LEAST_STEPS = 20
 _MOST_EPOCHS = 300
