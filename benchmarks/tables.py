@@ -11,6 +11,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 
+from benchmarks import speed_tables
 from benchmarks.lines import read_lines
 
 ROOT = Path(__file__).parent.parent
@@ -25,10 +26,13 @@ def main() -> None:
     write_table("seethrough", ROOT / "docs" / "seethrough.md", seethrough_table)
     write_table("summary_growth", ROOT / "docs" / "seethrough.md", summary_growth_table)
     write_table("blur", ROOT / "docs" / "seethrough.md", blur_table)
+    for results, table in speed_tables.TABLES.items():
+        write_table(results, ROOT / "docs" / "speed.md", table)
     if "--check" not in sys.argv:
         mpl.use("svg")
         mpl.rcParams |= {"svg.hashsalt": "vitreous", "svg.fonttype": "none", "font.family": "sans-serif"}
         draw_gain(read_lines("gain"), ROOT / "docs" / "transfer.svg")
+        speed_tables.draw_growth(read_lines("growth"), ROOT / "docs" / "speed-growth.svg")
 
 
 def write_table(results: str, place: Path, table: Callable[[list[dict]], str]) -> None:
