@@ -248,7 +248,7 @@ def wait_for(condition, seconds=60):
         time.sleep(0.02)
 
 
-def test_rates_are_tried_and_nothing_is_kept(cli, photos, tmp_path):
+def test_rates_are_tried_and_nothing_is_kept(cli, photos, tmp_path, monkeypatch):
     quick = ("--model", "conv4bn gap fc", "--precision", "fp32", "--set", "engine.threads=1")
     status, out, _ = cli("train", photos, "--find-lr", *quick, "--set", "training.optimizer=sgd", "--json")
     found = json.loads(out)
@@ -261,3 +261,6 @@ def test_rates_are_tried_and_nothing_is_kept(cli, photos, tmp_path):
     assert not (tmp_path / "runs").exists()
     status, _, err = cli("train", photos, "--find-lr", "--minutes", 1, *quick)
     assert (status, "training.minutes" in err) == (2, True)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    status, _, err = cli("train", photos, "--find-lr", *quick)
+    assert (status, "without torchrun" in err) == (2, True)

@@ -167,6 +167,16 @@ def joined() -> Iterator[World]:
         world.leave()
 
 
+def refuse_ranks(why: str) -> None:
+    """Do nothing if this is one process alone.
+
+    Raises:
+        ConfigError: ``torchrun`` started several.
+    """
+    if _number(os.environ, "WORLD_SIZE", 1) > 1:
+        raise ConfigError(f"{why}; start it without torchrun.")
+
+
 def is_restart() -> bool:
     """Whether ``torchrun`` started this process in place of one that failed."""
     return _number(os.environ, "TORCHELASTIC_RESTART_COUNT", 0) > 0

@@ -42,7 +42,16 @@ from vitreous.progress import SILENT, Progress
 from vitreous.report import page
 from vitreous.run import FollowedRun, Run, free_run_path, list_runs, require_free, require_space, run_path
 from vitreous.trace import trace
-from vitreous.training.distributed import ALONE, World, is_restart, joined, launch_name, require_shares, with_processes
+from vitreous.training.distributed import (
+    ALONE,
+    World,
+    is_restart,
+    joined,
+    launch_name,
+    refuse_ranks,
+    require_shares,
+    with_processes,
+)
 from vitreous.training.engine import choose_engine, peak_macs_per_second, recorded_threads
 from vitreous.training.finetune import freeze, is_head_only
 from vitreous.training.head import can_fit
@@ -130,6 +139,7 @@ def find_learning_rate(
         UserError: data or settings are wrong, or there is nothing to train but the head.
         Interrupted: a signal came.
     """
+    refuse_ranks("a learning rate is looked for by one process")
     asked = asked_settings(config, data, settings)
     if asked.training.minutes is not None:
         raise ConfigError("a learning rate is looked for in a fixed number of steps; leave training.minutes out.")
