@@ -273,8 +273,8 @@ def test_a_proof_leaves_no_child_behind(forked, name):
     least = 2 if name == "crash_points" else 1  # its worker forks a child of its own
     left = forked.stop(number, "prove", skip=skipped, until=lambda: len(forked.children()) >= least)
     assert_left_in_order(name, number, left)
-    deadline = time.monotonic() + 2
-    while forked.children() and time.monotonic() < deadline:  # a child's child dies by the same signal, a little later
+    deadline = time.monotonic() + 30
+    while forked.children() and time.monotonic() < deadline:  # killed too, but a sync that is under way ends first
         time.sleep(0.01)
     assert forked.children() == []
     assert list(forked.place.glob("tmp/*")) == []

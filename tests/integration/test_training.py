@@ -264,3 +264,15 @@ def test_rates_are_tried_and_nothing_is_kept(cli, photos, tmp_path, monkeypatch)
     monkeypatch.setenv("WORLD_SIZE", "2")
     status, _, err = cli("train", photos, "--find-lr", *quick)
     assert (status, "without torchrun" in err) == (2, True)
+
+
+def test_a_run_whose_report_cannot_be_written_has_failed_and_is_finished_by_resuming(photos, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise MachineError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vitreous.report.page.write_report", fail)
+        with pytest.raises(MachineError):
+            train(photos, tmp_path / "run")
+    assert Run.open(tmp_path / "run").status == "failed"
+    assert vitreous.resume(tmp_path / "run").status == "complete"

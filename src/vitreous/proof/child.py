@@ -4,10 +4,12 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 _NUMBERS = (signal.SIGINT, signal.SIGTERM)
+_MOST_SECONDS_TO_DIE = 2.0
 
 
 @contextmanager
@@ -48,7 +50,13 @@ def _signals_held_back() -> Iterator[None]:
 def _end(process: subprocess.Popen[str]) -> None:
     if process.poll() is not None:
         return
-    if os.name == "posix":
-        os.killpg(process.pid, signal.SIGKILL)  # its session is its own, so those that it forked are meant, too
-    else:
+    if os.name != "posix":
         process.kill()
+        return
+    os.killpg(process.pid, signal.SIGKILL)  # its session is its own, so those that it forked are meant, too
+    process.wait()
+    deadline = time.monotonic() + _MOST_SECONDS_TO_DIE
+    with suppress(ProcessLookupError, PermissionError):  # nobody is left
+        while time.monotonic() < deadline:  # else they may still write where all is removed next
+            os.killpg(process.pid, 0)
+            time.sleep(0.01)

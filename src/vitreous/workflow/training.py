@@ -7,7 +7,7 @@ import platform
 import time
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -32,7 +32,7 @@ from vitreous.data.images import BrokenImage, listed
 from vitreous.data.prepared import ImageSet, number_folds, prepare, refuse_broken, scan, with_given_statistics
 from vitreous.data.preprocess import Preprocess, share_kept_by_crop, suggest_preprocess
 from vitreous.data.source import Source, open_source
-from vitreous.errors import ConfigError, DataError, Interrupted, RunError, UserError
+from vitreous.errors import ConfigError, DataError, Interrupted, MachineError, RunError, UserError
 from vitreous.models import build_network, check_network, describe, is_timm
 from vitreous.models.foreign import is_factory, refuse_factory
 from vitreous.models.head import head_of
@@ -390,6 +390,9 @@ def _train_to_end(
     except BaseException as error:
         if not isinstance(error, Exception):  # a signal while the report is written, or a second one before
             run.update_manifest(status="interrupted")
+        elif run.status == "running":  # it failed after the loop, which tells of its own failures
+            with suppress(MachineError):  # the disk may be what failed
+                run.update_manifest(status="failed")
         raise
     run.update_manifest(status="complete")
     world.shared(lambda: None)  # nobody leaves before the first process has written all
