@@ -1,6 +1,6 @@
 import os
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command sets it; before torch is loaded
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command sets it; before torch is loaded
 
 import numpy as np
 import pytest

@@ -76,8 +76,10 @@ def main() -> None:
     """The ``vitreous`` command."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to stop
-    # Before torch is loaded: threads that wait for each other by spinning keep a busy neighbour's core from each other.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # Before torch is loaded: threads that wait for each other by spinning keep a busy neighbour's core from each other,
+    # and those that sleep at once wake up late.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     with leave_on_signals():
         sys.exit(run_command(sys.argv[1:]))
 
