@@ -35,7 +35,7 @@ class Question:
 
 
 QUESTIONS = (
-    Question("fashion-92", "fashion-mnist", 0.92, ("--model", HALF_WIDTH, "--epochs", "3")),
+    Question("fashion-92", "fashion-mnist", 0.92, ("--model", HALF_WIDTH, "--epochs", "4")),
     Question("fashion-93", "fashion-mnist", 0.93, ("--epochs", "5")),
     Question("fashion-94.5", "fashion-mnist", 0.945, ("--epochs", "20", "--set", "augmentation.flip=true")),
     Question("mnist-99", "mnist", 0.99, ("--model", HALF_WIDTH, "--epochs", "1")),
