@@ -32,6 +32,22 @@ def test_what_was_asked_stays(start):
     assert (chosen.training.epochs, chosen.training.optimizer, chosen.augmentation.shift_px) == (3, "sgd", 5)
 
 
+@pytest.mark.parametrize(
+    ("num_train", "side", "has_norm", "asked", "optimizer"),
+    [
+        (2_686, 28, True, [], "muon"),
+        (53_935, 28, True, [], "sgd"),
+        (53_935, 28, True, ["training.epochs=3"], "muon"),
+        (53_935, 28, True, ["training.epochs=6", "training.epoch_share=0.5"], "muon"),
+        (2_686, 97, True, [], "sgd"),
+        (2_686, 28, False, [], "adamw"),
+    ],
+)
+def test_muon_is_for_small_images_and_few_steps(num_train, side, has_norm, asked, optimizer):
+    facts = Facts((num_train // 2, num_train - num_train // 2), (side, side), 10**6, has_norm=has_norm)
+    assert choose_recipe(Config().override(asked), facts)[0].training.optimizer == optimizer
+
+
 def test_given_weights_are_trained_on_gently():
     training = choose_recipe(FROM_WEIGHTS, PHOTOGRAPHS)[0].training
     from_scratch = choose_recipe(Config(), PHOTOGRAPHS)[0].training

@@ -26,7 +26,8 @@ _RATES = {
     ("adamw", False): 0.001,
 }
 _DECAYS = {"muon": 0.1, "sgd": 5e-4, "adamw": 0.01}
-_SMALL_IMAGES = 96  # pixels: up to this side, Muon was held against sgd and gained
+_SMALL_IMAGES = 96  # pixels: up to this side, Muon was held against sgd
+_FEW_STEPS = 2000  # up to so many Muon gained, and over 2,900 it lost
 _FINE_TUNING_RATES = {"muon": 0.01, "sgd": 0.01, "adamw": 5e-4}  # for batches of 32, in the last layer
 _NOT_VARIED: dict[str, Any] = {spec.name: 0.0 for spec in dataclasses.fields(AugmentationConfig)}
 _NOT_VARIED |= {"flip": False, "shift_px": 0, "randaugment": 0}
@@ -113,8 +114,10 @@ def default_pattern(image_size: tuple[int, int], width: float = 1.0) -> str:
 
 
 def _from_scratch(asked: TrainingConfig, facts: Facts) -> dict[str, Any]:
-    optimizer = asked.optimizer or _usual_optimizer(facts)
     batch_size = asked.batch_size or _batch_size(facts.num_train, largest=256 if facts.learns_too_little else 128)
+    epochs = asked.epochs or _epochs_from_scratch(facts, batch_size)
+    steps = epochs * asked.epoch_share * facts.num_train / batch_size
+    optimizer = asked.optimizer or _usual_optimizer(facts, steps)
     growth = batch_size / 256  # linear in the batch (Goyal et al. 2017); orthogonal updates have one size, so its root
     growth = growth**0.5 if optimizer == "muon" else growth
     bears_high_rate = facts.has_norm or facts.learns_too_little
@@ -122,7 +125,7 @@ def _from_scratch(asked: TrainingConfig, facts: Facts) -> dict[str, Any]:
         "optimizer": optimizer,
         "batch_size": batch_size,
         "learning_rate": float(f"{_RATES[optimizer, bears_high_rate] * growth:.2g}"),
-        "epochs": _epochs_from_scratch(facts, batch_size),
+        "epochs": epochs,
         "weight_decay": _DECAYS[optimizer],
         "label_smoothing": 0.0 if facts.learns_too_little else 0.1,
         "ema_decay": 0.0,
@@ -134,10 +137,11 @@ def _from_scratch(asked: TrainingConfig, facts: Facts) -> dict[str, Any]:
     }
 
 
-def _usual_optimizer(facts: Facts) -> str:
+def _usual_optimizer(facts: Facts, steps: float) -> str:
+    """Muon learns in few steps; over many, SGD ends higher: docs/log.md."""
     if not facts.has_norm:
         return "adamw"
-    return "muon" if max(facts.image_size) <= _SMALL_IMAGES else "sgd"
+    return "muon" if max(facts.image_size) <= _SMALL_IMAGES and steps <= _FEW_STEPS else "sgd"
 
 
 def _fine_tuning(asked: TrainingConfig, facts: Facts) -> dict[str, Any]:
