@@ -18,6 +18,8 @@ from vitreous.config import Config
 from vitreous.errors import Interrupted, MachineError, RunError
 from vitreous.evaluation.scores import log_loss
 from vitreous.run import Run
+from vitreous.training import loop
+from vitreous.training.loop import standard_error
 
 TINY = {
     "model": "conv6s2bn dropout0.2 res[conv6bn conv6bn] pool conv8 gap fc",
@@ -75,9 +77,30 @@ def test_evaluate_gives_exactly_what_training_printed(finished, photos):
     assert log_loss(logits, np.array([finished.classes.index(row.label) for row in rows])) == line["val_loss"]
 
 
-def test_the_best_epoch_is_kept(finished):
-    best = max(finished.metrics(), key=lambda line: (line["val_accuracy"], -line["val_loss"]))
-    assert finished.manifest["weights"]["epoch"] == best["epoch"]
+def test_the_last_epoch_that_is_not_clearly_worse_is_kept(finished):
+    accuracies = [line["val_accuracy"] for line in finished.metrics()]
+    num_images = sum(finished.manifest["data"]["counts"]["val"].values())  # too few for two halves
+    least = max(accuracies) - standard_error(max(accuracies), num_images)
+    kept = max(epoch for epoch, each in enumerate(accuracies, start=1) if each >= least)
+    assert finished.manifest["weights"]["epoch"] == kept
+
+
+@pytest.mark.parametrize(
+    ("scores", "kept"),
+    [
+        ([0.80, 0.90, 0.89], 3),  # a standard error of 0.9 among 300 images is 0.017
+        ([0.80, 0.90, 0.88], 2),
+        ([0.80, 0.90, 0.89, 0.88], 3),  # the highest stays the measure
+        ([1.0, 0.997, 0.9], 2),
+    ],
+)
+def test_which_epoch_is_kept(photos, tmp_path, monkeypatch, scores, kept):
+    told, asked = iter(scores), []
+    monkeypatch.setattr(loop, "accuracy", lambda *_: next(told))
+    monkeypatch.setattr(loop, "standard_error", lambda share, count: asked.append(count) or standard_error(share, 300))
+    run = train(photos, tmp_path / "run", epochs=len(scores))
+    assert run.manifest["weights"]["epoch"] == kept
+    assert set(asked) == {sum(run.manifest["data"]["counts"]["val"].values())}
 
 
 def test_predictions_and_golden_logits_are_what_the_run_gives(finished, photos):
@@ -144,7 +167,8 @@ def test_other_ways_to_train_go_on_to_the_same_bits_too(photos, tmp_path, settin
 def test_patience_ends_a_run_that_no_longer_gains(photos, tmp_path):
     run = train(photos, tmp_path / "patient", epochs=200, **{"training.patience": 2, "training.learning_rate": 1e-9})
     assert len(run.metrics()) < 200
-    assert len(run.metrics()) == run.manifest["weights"]["epoch"] + 2
+    accuracies = [line["val_accuracy"] for line in run.metrics()]
+    assert len(accuracies) == accuracies.index(max(accuracies)) + 1 + 2
 
 
 def test_a_rate_that_is_too_high_stops_with_advice_and_keeps_the_last_good_state(photos, tmp_path):

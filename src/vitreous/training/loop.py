@@ -58,7 +58,9 @@ class Place:
     step: int = 0  # optimizer steps done in all
     steps_in_epoch: int = 0  # of them in this epoch
     loss_sum: float = 0.0  # of them in this epoch
-    best_epoch: int = 0  # after how many epochs; 0 is the head that was fitted before the first
+    highest_accuracy: float = -1.0  # of all epochs
+    highest_epoch: int = 0
+    best_epoch: int = 0  # whose weights are kept; 0 is the head that was fitted before the first
     best_accuracy: float = -1.0  # below 0 until there is a score
     best_loss: float = float("inf")
     rollbacks: int = 0  # to an earlier state, because numbers were no longer finite
@@ -79,7 +81,7 @@ def fit(
     stop: StopRequest = lambda: None,
     world: World = ALONE,
 ) -> None:
-    """Train the run's network on the ``train`` part of ``images``, choosing the best epoch on ``val``.
+    """Train the run's network on the ``train`` part of ``images``, choosing the epoch on ``val``.
 
     Starts from the newest whole checkpoint where there is one, else from the weights that ``network`` has. At the end
     the run holds the best weights.
@@ -368,14 +370,21 @@ class Trainer:
         self._save()
 
     def _score(self, logits_NK: NDArray[np.float32], train_loss: float, seconds: float, num_images: int) -> None:
-        """Score the answers on ``val`` after ``place.epoch`` epochs, keep the network if it is the best, and tell."""
+        """Score the answers on ``val`` after ``place.epoch`` epochs, keep the network if it is the best, and tell.
+
+        The best is the last one that the highest accuracy is not above by a standard error: the rate falls, so of two
+        epochs that so many images cannot tell apart the later one is the better guess (Breiman et al. 1984, section
+        3.4.3, has the rule for trees).
+        """
         place = self.place
         if not np.isfinite(logits_NK).all():
             raise NotFiniteError(f"the network's answers are no longer finite after epoch {place.epoch}.")
         val_accuracy, val_loss = self.world.shared(
             lambda: (accuracy(logits_NK, self.val_labels), log_loss(logits_NK, self.val_labels))
         )
-        is_best = (val_accuracy, -val_loss) > (place.best_accuracy, -place.best_loss)
+        if val_accuracy > place.highest_accuracy:
+            place.highest_accuracy, place.highest_epoch = val_accuracy, place.epoch
+        is_best = val_accuracy >= place.highest_accuracy - standard_error(place.highest_accuracy, len(self.val_labels))
         if is_best:
             place.best_epoch, place.best_accuracy, place.best_loss = place.epoch, val_accuracy, val_loss
             self.best = copy.deepcopy(self.average.network.state_dict())
@@ -394,12 +403,12 @@ class Trainer:
         what = f"epoch {place.epoch}/{self.num_epochs}" if place.epoch else "new head on frozen features"
         self.progress.say(
             f"{what}: train loss {train_loss:.4f}, val loss {val_loss:.4f}, "
-            f"val accuracy {val_accuracy:.2%}{' (best)' if is_best else ''}, {num_images / seconds:,.0f} images/s"
+            f"val accuracy {val_accuracy:.2%}{' (kept)' if is_best else ''}, {num_images / seconds:,.0f} images/s"
         )
 
     def _is_patience_over(self) -> bool:
         patience = settled(self.config.training.patience)
-        return 0 < patience <= self.place.epoch - self.place.best_epoch
+        return 0 < patience <= self.place.epoch - self.place.highest_epoch
 
     def _save(self) -> None:
         parts: dict[str, Mapping[str, Tensor]] = {
@@ -427,6 +436,16 @@ class Trainer:
             f"go on with: vitreous resume {self.run.path}",
             signal_number,
         )
+
+
+def standard_error(share: float, count: int) -> float:
+    """Of a share of ``count`` images; one answer of each kind is added, so that it is above 0 even at 100 %.
+
+    >>> round(standard_error(0.9, 100), 3)
+    0.031
+    """
+    smoothed = (share * count + 1) / (count + 2)
+    return math.sqrt(smoothed * (1 - smoothed) / count)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
