@@ -182,9 +182,11 @@ def _time_to_accuracy(known: list[Line]) -> str:
             continue
         accuracies, seconds = ([run[name] for run in runs] for name in ("accuracy", "training_seconds"))
         cells = [f"{_percent(accuracies)}{'' if statistics.mean(accuracies) >= question.target else ', missed'}"]
-        cells.append(f"{statistics.mean(seconds):.1f} s ({min(seconds):.1f} to {max(seconds):.1f})")
+        spread = f" ({min(seconds):.1f} to {max(seconds):.1f})" if len(seconds) > 1 else ""
+        cells.append(f"{statistics.mean(seconds):.1f} s{spread}")
         curves = {arm: _mean_curve(_asked(known, question.data, arm)) for arm in _arms(known, question.data)}
-        for arms in (EXAMPLES[:1], EXAMPLES[1:], tuple(curves)):
+        everyone = tuple(curves) if set(curves) - set(EXAMPLES) else ()  # the examples alone are not all there is
+        for arms in (EXAMPLES[:1], EXAMPLES[1:], everyone):
             cells += _beside(curves, arms, question.target, statistics.mean(seconds))
         rows.append(f"| {goal} | `{command}` | {' | '.join(cells)} | {_share_reached(known, runs)} | {len(runs)} |")
     parts = ["\n".join(rows), *(table for data in RACED if (table := _peers_curves(known, data)))]

@@ -12,6 +12,7 @@ from pathlib import Path
 import matplotlib as mpl
 
 from benchmarks import speed_tables
+from benchmarks.depth import NETWORKS
 from benchmarks.lines import read_lines
 
 ROOT = Path(__file__).parent.parent
@@ -22,6 +23,7 @@ BLUE, ORANGE = "#0072b2", "#d55e00"  # Okabe and Ito 2008: told apart whatever o
 def main() -> None:
     write_table("accuracy", ROOT / "README.md", accuracy_table)
     write_table("gain", ROOT / "docs" / "transfer.md", gain_table)
+    write_table("depth", ROOT / "docs" / "depth.md", depth_table)
     write_table("proof", ROOT / "docs" / "proof.md", proof_table)
     write_table("seethrough", ROOT / "docs" / "seethrough.md", seethrough_table)
     write_table("summary_growth", ROOT / "docs" / "seethrough.md", summary_growth_table)
@@ -32,6 +34,7 @@ def main() -> None:
         mpl.use("svg")
         mpl.rcParams |= {"svg.hashsalt": "vitreous", "svg.fonttype": "none", "font.family": "sans-serif"}
         draw_gain(read_lines("gain"), ROOT / "docs" / "transfer.svg")
+        draw_depth(read_lines("depth"), ROOT / "docs" / "depth.svg")
         speed_tables.draw_growth(read_lines("growth"), ROOT / "docs" / "speed-growth.svg")
 
 
@@ -140,6 +143,55 @@ def draw_gain(lines: list[dict], target: Path) -> None:
     figure.tight_layout()
     figure.savefig(target, metadata={"Date": None})
     plt.close(figure)
+
+
+# --- docs/depth.md ----------------------------------------------------------------------------------------------------
+
+
+def depth_table(lines: list[dict]) -> str:
+    """One row a network, by depth; both errors."""
+    rows = ["| network | training error | test error | last epoch's training loss |", "|---|---|---|---|"]
+    known = {line["network"]: line for line in lines}
+    for network in NETWORKS:
+        errors = "not run to its end yet | | |"
+        if line := known.get(network):
+            loss = line["train_loss_of_epochs"][-1]
+            errors = f"{line['train_error']:.2%} | {line['test_error']:.2%} | {loss:.3f} |"
+        rows.append(f"| `{network}` | {errors}")
+    first = lines[0]
+    told = (
+        f"{first['num_train']:,} training images, not varied, {first['num_test']:,} test images; seed {first['seed']}."
+    )
+    return "\n".join([*rows, "", told, f"Machine: {'; '.join(sorted({line['machine'] for line in lines}))}.", ""])
+
+
+def draw_depth(lines: list[dict], target: Path) -> None:
+    """Training loss over epochs: a colour for plain and residual, a stroke for each depth."""
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6.4, 4))
+    for line in sorted(lines, key=_depth):
+        depth, kind = _depth(line)
+        losses = line["train_loss_of_epochs"]
+        colour, stroke = (ORANGE if kind == "plain" else BLUE), ("--" if depth > 20 else "-")
+        axes.plot(range(1, len(losses) + 1), losses, stroke, color=colour, label=f"{kind}, {depth} layers")
+    axes.set(xlabel="epoch", ylabel="training loss, nats", yscale="log")
+    axes.set_yticks([0.3, 0.5, 1, 2], labels=["0.3", "0.5", "1", "2"])
+    axes.minorticks_off()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#dddddd")
+    axes.set_axisbelow(True)
+    axes.legend(frameon=False)
+    axes.set_title("CIFAR-10: the same recipe with and without skip connections", fontsize=9)
+    figure.tight_layout()
+    figure.savefig(target, metadata={"Date": None})
+    plt.close(figure)
+
+
+def _depth(line: dict) -> tuple[int, str]:
+    name = line["network"].removesuffix("-cifar")
+    kind = name.rstrip("0123456789")
+    return int(name.removeprefix(kind)), {"plain": "plain", "resnet": "residual"}[kind]
 
 
 # --- docs/proof.md ----------------------------------------------------------------------------------------------------
