@@ -156,3 +156,18 @@ def test_other_weights_at_the_end_break_the_promise(monkeypatch):
     row = kills.prove(1)
     assert not row.is_kept
     assert "other weights: wrong" in row.broken[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "same"),
+    [
+        ("a.json", b'{"a": 0.32666666666666667}', True),
+        ("a.json", b'{"a":\t0.32666666666666666}', True),
+        ("a.json", b'{"a": 0.32666666666666766}', False),
+        ("a.json", b'{"e": 0.32666666666666666}', False),
+        ("a.json", b'{"a": 0.32666666666666666', False),
+        ("a.csv", b'{"a": 0.32666666666666667}', False),
+    ],
+)
+def test_which_damage_says_the_same(name, changed, same):
+    assert corruption._says_the_same(Path(name), b'{"a": 0.32666666666666666}', changed) is same
