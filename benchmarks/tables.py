@@ -13,6 +13,7 @@ import matplotlib as mpl
 
 from benchmarks import speed_tables
 from benchmarks.depth import NETWORKS
+from benchmarks.gain import QUESTIONS as GAIN_QUESTIONS
 from benchmarks.lines import read_lines
 
 ROOT = Path(__file__).parent.parent
@@ -91,8 +92,10 @@ def gain_table(lines: list[dict]) -> str:
         "| images | network | training images | steps | from scratch | fine-tuned | gain, points | seeds |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for question in dict.fromkeys(line["question"] for line in lines):
+    for question in [each.name for each in GAIN_QUESTIONS]:
         asked = [line for line in lines if line["question"] == question]
+        if not asked:
+            continue
         first = asked[0]
         scratch, tuned = (
             {line["seed"]: line["accuracy"] for line in asked if line["arm"] == arm}
@@ -126,10 +129,11 @@ def draw_gain(lines: list[dict], target: Path) -> None:
         means = [statistics.mean(by_labels[count]) for count in counts]
         axes.plot(counts, means, marker=marker, color=colour, label=arm)
         for count, mean in zip(counts, means, strict=True):
-            axes.annotate(f"{mean:.1f}", (count, mean), (0, 9), textcoords="offset points", ha="center", color=colour)
+            axes.annotate(f"{mean:.1f}", (count, mean), (7, -13), textcoords="offset points", color=colour)
     axes.set(
         xscale="log", ylim=(0, 100), xlabel="labelled images of each class", ylabel="accuracy on 10,000 test images, %"
     )
+    axes.margins(x=0.1)
     axes.set_xticks(sorted({line["labels_per_class"] for line in known}), minor=False)
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.minorticks_off()
