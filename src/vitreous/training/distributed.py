@@ -459,9 +459,20 @@ class Ranks(World):
 
     def ended_by(self, error: BaseException) -> BaseException:
         """See ``World``."""
+        self._store.seconds = _SECONDS_TO_PART
+        ending = self._ending(error)
+        self._part()
+        return ending
+
+    def leave(self) -> None:
+        """See ``World``."""
+        self._left.set()
+        self._pulse.join(timeout=2 * _LOOK_SECONDS)
+        dist.destroy_process_group()
+
+    def _ending(self, error: BaseException) -> BaseException:
         if isinstance(error, EndedElsewhere):
             return error
-        self._store.seconds = _SECONDS_TO_PART
         if isinstance(error, RuntimeError) and _is_broken_tie(error):
             return self._told() or self._told_once(self._lost(self._silent_ranks()))
         if isinstance(error, UserError | MachineError | VitreousError):
@@ -469,11 +480,15 @@ class Ranks(World):
         self._announce(f"{type(error).__name__}: {error}", 130 if isinstance(error, KeyboardInterrupt) else 70)
         return error
 
-    def leave(self) -> None:
-        """See ``World``."""
-        self._left.set()
-        self._pulse.join(timeout=2 * _LOOK_SECONDS)
-        dist.destroy_process_group()
+    def _part(self) -> None:
+        """Say that nothing more is read here; the first rank, with whom the store may end, waits for the others."""
+        deadline = time.monotonic() + _SECONDS_TO_PART
+        try:
+            self._store.set(f"parted/{self.rank}", "")
+            for rank in range(self.size if self.is_first else 0):
+                self._is_there(f"parted/{rank}", wait_seconds=deadline - time.monotonic())
+        except RuntimeError:
+            return  # the store has ended before
 
     def _told_once(self, error: VitreousError) -> VitreousError:
         """The error, unless the first rank on this host tells the same."""
