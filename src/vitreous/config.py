@@ -216,6 +216,7 @@ class EngineConfig(_Section):
 
     device: str | None = setting(None, "cpu, cuda or cuda:N")
     precision: str | None = setting(None, "of the training step; scores are always fp32", choices=("fp32", "bf16"))
+    fp32_layers: tuple[str, ...] | None = setting(None, "paths of layers that compute in fp32 even if the rest is bf16")
     channels_last: bool | None = setting(None, "keep the channels of a pixel side by side in memory")
     threads: int | None = setting(None, "processor threads of each process", least=1, most=1024)
     processes: int | None = setting(None, "that share each batch, as torchrun started them", least=1, most=65_536)
@@ -365,6 +366,10 @@ def _coerce(name: str, value: Any, hint: Any) -> Any:
             numbers = value if isinstance(value, list | tuple) else [value]
             if numbers and all(type(number) in (int, float) for number in numbers):
                 return tuple(map(float, numbers))
+        elif kind == tuple[str, ...]:
+            texts = value if isinstance(value, list | tuple) else [value]
+            if all(type(text) is str for text in texts):
+                return tuple(texts)
         elif typing.get_origin(kind) is tuple:
             if isinstance(value, int) and not isinstance(value, bool):
                 return (value, value)
@@ -383,6 +388,7 @@ def _kind_name(kind: Any) -> str:
         bool: "true or false",
         str: "a text",
         tuple[float, ...]: "one number or a list of numbers",
+        tuple[str, ...]: "one text or a list of texts",
     }
     return names.get(kind, "one size or [height, width]")
 

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from vitreous.config import EngineConfig
+from vitreous.predictor.allocator import kept_blocks
 from vitreous.training import engine
-from vitreous.training.allocator import kept_blocks
-from vitreous.training.engine import choose_engine, peak_macs_per_second, recorded_threads
+from vitreous.training.engine import choose_engine, in_layout, lay_out, peak_macs_per_second, recorded_threads
 
 
 def network() -> nn.Sequential:
@@ -21,17 +21,18 @@ def network() -> nn.Sequential:
 IMAGES, LABELS = torch.randn(32, 1, 8, 8, generator=torch.Generator().manual_seed(1)), torch.arange(32) % 3
 
 
-def choose(monkeypatch, seconds, asked=None, gradients=None):
+def choose(monkeypatch, seconds, asked=None, probed=None):
     """The choice where a step takes what ``seconds(precision, threads)`` says."""
+    really = engine._timed
 
-    def timed(_network, _images, _labels, precision):
-        gradient = torch.ones(4) if gradients is None else gradients[precision]
-        return seconds(precision, torch.get_num_threads()), gradient
+    def timed(network, images, labels, precision):
+        _, gradients = really(network, images, labels, precision)
+        return seconds(precision, torch.get_num_threads()), gradients
 
     monkeypatch.setattr(engine, "_timed", timed)
     monkeypatch.setattr(torch, "get_num_threads", iter_threads := Threads())
     monkeypatch.setattr(torch, "set_num_threads", iter_threads.set)
-    return choose_engine(asked or EngineConfig(device="cpu"), network(), IMAGES, LABELS)
+    return choose_engine(asked or EngineConfig(device="cpu"), probed or network(), IMAGES, LABELS)
 
 
 class Threads:
@@ -47,17 +48,44 @@ class Threads:
         self.number = number
 
 
-def test_the_faster_precision_is_taken_if_its_gradients_are_right(monkeypatch):
-    def twice_as_fast(precision, threads):
-        return 1.0 if precision == "bf16" else 2.0
+class WrongInBf16(nn.Module):
+    """A kernel that is off by ``share`` where autocast is on."""
 
+    def __init__(self, share):
+        super().__init__()
+        self.share = share
+
+    def forward(self, maps):
+        wrong = torch.is_autocast_enabled("cpu")
+        return maps + self.share * maps.roll(1, -1) if wrong else maps
+
+
+def twice_as_fast(precision, threads):
+    return 1.0 if precision == "bf16" else 2.0
+
+
+def test_the_faster_precision_is_taken_if_its_gradients_are_right(monkeypatch):
     chosen, said = choose(monkeypatch, twice_as_fast)
     assert (chosen.precision, chosen.threads) == ("bf16", 8)
     assert "2.0x the speed of fp32" in said
-    wrong = {"fp32": torch.ones(4), "bf16": torch.tensor([1.0, 1.0, 1.0, 2.4])}
-    chosen, said = choose(monkeypatch, twice_as_fast, gradients=wrong)
+
+
+@pytest.mark.parametrize("share", [0.3, float("nan")])
+def test_a_precision_that_is_wrong_by_more_than_rounding_is_refused(monkeypatch, share):
+    chosen, said = choose(monkeypatch, twice_as_fast, probed=network().insert(2, WrongInBf16(share)))
     assert chosen.precision == "fp32"
-    assert "70% off" in said
+    assert "where rounding explains" in said
+
+
+def test_a_deep_network_that_answers_every_rounding_loudly_is_no_reason_for_fp32(monkeypatch):
+    torch.manual_seed(0)
+    deep = []
+    for in_channels in [1] + 24 * [8]:
+        deep += [nn.Conv2d(in_channels, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()]
+    deep = nn.Sequential(*deep, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+    chosen, said = choose(monkeypatch, twice_as_fast, probed=deep)
+    assert chosen.precision == "bf16"
+    assert float(said.partition("gradients ")[2].partition("%")[0]) > 50
 
 
 def test_a_little_speed_is_not_worth_the_rounding(monkeypatch):
@@ -78,7 +106,7 @@ def test_what_was_asked_is_not_measured(monkeypatch):
 
     asked = EngineConfig(device="cpu", precision="fp32", threads=3, channels_last=False)
     chosen, said = choose(monkeypatch, never, asked)
-    assert chosen == dataclasses.replace(asked)
+    assert chosen == dataclasses.replace(asked, fp32_layers=())
     assert said == "cpu, 3 threads, fp32"
 
 
@@ -98,6 +126,13 @@ def test_the_peak_is_at_least_what_a_layer_reaches():
     peak = peak_macs_per_second(EngineConfig(device="cpu", precision="fp32", threads=1))
     assert peak > 1e8
     assert peak_macs_per_second(EngineConfig(device="cuda", precision="bf16", threads=1)) is None
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_images_and_filters_have_one_layout(channels_last):
+    chosen = EngineConfig(channels_last=channels_last)
+    answer = lay_out(nn.Conv2d(4, 4, 3), chosen)(in_layout(torch.randn(2, 4, 8, 8), chosen))
+    assert answer.is_contiguous() != channels_last
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -1,5 +1,6 @@
 """What one epoch of training will take on this machine: time measured on a few steps, memory counted from the trace."""
 
+import copy
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -8,7 +9,11 @@ import torch
 from torch import nn
 
 from vitreous.checks.finding import Finding
+from vitreous.config import EngineConfig
+from vitreous.predictor.allocator import kept_blocks
 from vitreous.trace.summary import Summary
+from vitreous.training.engine import lay_out
+from vitreous.training.layer_precision import keep_in_fp32, layers_better_in_fp32
 from vitreous.training.step import batch_loss
 
 _STEP_MACS = 60e9  # of one probed step; more images at once would only take longer
@@ -46,13 +51,14 @@ class EpochCost:
         )
 
 
+@kept_blocks()
 def epoch_cost(
     network: nn.Module, summary: Summary, *, num_classes: int, num_images: int, batch_size: int
 ) -> EpochCost:
     """Run a few steps on random images, in fp32 and in bf16, and take the faster.
 
     Args:
-        network: with its numbers, on the processor; its gradients are gone afterwards, its weights as they were.
+        network: with its numbers, on the processor; left as it was.
         summary: of this network at the size in question.
         num_classes: how many it tells apart.
         num_images: of an epoch.
@@ -64,17 +70,9 @@ def epoch_cost(
         torch.manual_seed(0)
         images = torch.rand(probed, *summary.input).to(memory_format=torch.channels_last)
         labels = torch.randint(num_classes, (probed,))
-    state = {name: tensor.clone() for name, tensor in network.named_buffers()}
-    modes = [(module, module.training) for module in network.modules()]
-    try:
-        network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        seconds = {precision: _step_seconds(network, images, labels, precision) for precision in ("fp32", "bf16")}
-    finally:
-        for module, mode in modes:
-            module.training = mode
-        for name, buffer in network.named_buffers():
-            buffer.copy_(state[name])
-        network.zero_grad(set_to_none=True)
+    probe = lay_out(copy.deepcopy(network).train(), EngineConfig(channels_last=True))
+    keep_in_fp32(probe, layers_better_in_fp32(probe, images))
+    seconds = {precision: _step_seconds(probe, images, labels, precision) for precision in ("fp32", "bf16")}
     precision = min(seconds, key=lambda name: seconds[name])
     rate = probed / seconds[precision]
     return EpochCost(

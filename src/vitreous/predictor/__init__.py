@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from vitreous.data.preprocess import Preprocess
 from vitreous.errors import DecodeError
+from vitreous.predictor.allocator import kept_blocks
 from vitreous.predictor.calibration import FALSE_ALARMS, Calibration
 
 _LARGEST_BATCH = 256
@@ -126,9 +127,10 @@ class Predictor:
     ) -> NDArray[np.float32]:
         """N,K logits of any number of prepared images, in batches of one fixed size; ``before_batch`` may raise."""
         batches = [np.zeros((0, len(self.classes)), np.float32)]
-        for start in range(0, len(pixels_NHWC), self.batch_size):
-            before_batch()
-            batches.append(self.backend.logits(pixels_NHWC[start : start + self.batch_size]))
+        with kept_blocks():
+            for start in range(0, len(pixels_NHWC), self.batch_size):
+                before_batch()
+                batches.append(self.backend.logits(pixels_NHWC[start : start + self.batch_size]))
         return np.concatenate(batches)
 
     def answer(self, pixels_NHWC: NDArray[np.uint8]) -> Answers:
@@ -165,12 +167,13 @@ class Predictor:
         if coverage is not None:
             self.calibration.threshold(coverage)  # a coverage that cannot be promised is refused before any image
         waiting: list[Image] = []
-        for image in images:
-            waiting.append(image)
-            if len(waiting) == self.batch_size:
-                yield from self._predictions(waiting, coverage)
-                waiting = []
-        yield from self._predictions(waiting, coverage)
+        with kept_blocks():
+            for image in images:
+                waiting.append(image)
+                if len(waiting) == self.batch_size:
+                    yield from self._predictions(waiting, coverage)
+                    waiting = []
+            yield from self._predictions(waiting, coverage)
 
     def _predictions(self, images: list[Image], coverage: float | None) -> Iterator[Prediction | DecodeError]:
         pixels = [self._pixels(image) for image in images]

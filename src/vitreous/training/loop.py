@@ -30,7 +30,6 @@ from vitreous.predictor import Predictor
 from vitreous.predictor.torch_backend import TorchBackend
 from vitreous.progress import SILENT, Progress, Task
 from vitreous.run import Run
-from vitreous.training.allocator import kept_blocks
 from vitreous.training.batches import Batches
 from vitreous.training.clock import Clock
 from vitreous.training.distributed import ALONE, World, require_shares
@@ -92,7 +91,7 @@ def fit(
             trains this run.
     """
     held = storage.lock(run.path / ".lock", wait_seconds=0) if world.is_first else nullcontext()
-    with held, recorded_threads(run.config.engine), kept_blocks(), torch.random.fork_rng():
+    with held, recorded_threads(run.config.engine), torch.random.fork_rng():
         trainer = Trainer(run, network, images, progress, world)
         is_begun = trainer.restore()
         run.update_manifest(status="running")
@@ -137,7 +136,7 @@ class Trainer:
         self.run, self.config, self.images, self.progress, self.world = run, config, images, progress, world
         self.device = world.device(settled(config.engine.device))
         self.preprocess = images.preprocess
-        self.network = lay_out(network.to(self.device), settled(config.engine.channels_last))
+        self.network = lay_out(network.to(self.device), config.engine)
         freeze(self.network, settled(config.training.freeze), run.manifest["model"].get("head"))
         set_training_mode(self.network, settled(config.training.batch_norm))
         self.optimizer = make_optimizer(self.network, config.training)

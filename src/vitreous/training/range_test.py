@@ -10,7 +10,6 @@ from torch import nn
 
 from vitreous.config import Config, settled
 from vitreous.data.prepared import ImageSet
-from vitreous.training.allocator import kept_blocks
 from vitreous.training.batches import Batches
 from vitreous.training.clock import Clock
 from vitreous.training.engine import lay_out, recorded_threads
@@ -69,13 +68,13 @@ def range_test(
         before_step: called with the step's number; may raise.
     """
     device = torch.device(settled(config.engine.device))
-    probe = lay_out(copy.deepcopy(network).to(device), settled(config.engine.channels_last))
+    probe = lay_out(copy.deepcopy(network).to(device), config.engine)
     set_training_mode(probe, settled(config.training.batch_norm))
     optimizer = make_optimizer(probe, config.training)
     batches = Batches(config, images, device)
     rates = [LOWEST * (HIGHEST / LOWEST) ** (step / (NUM_STEPS - 1)) for step in range(NUM_STEPS)]
     losses: list[float] = []
-    with recorded_threads(config.engine), kept_blocks(), torch.random.fork_rng():
+    with recorded_threads(config.engine), torch.random.fork_rng():
         torch.manual_seed(config.seed)
         for step, rate in enumerate(rates):
             before_step(step)

@@ -18,6 +18,7 @@ from vitreous.explanation.examples import Example
 from vitreous.explanation.examples import example as work_example
 from vitreous.explanation.overview import Explanation, explain_image
 from vitreous.predictor import Predictor
+from vitreous.predictor.allocator import kept_blocks
 from vitreous.predictor.torch_backend import network_input, predictor_of
 from vitreous.progress import SILENT, Progress
 from vitreous.run import Run, run_path
@@ -97,7 +98,7 @@ def explain(
     number = None if target is None else _class_number(seen, target)
     fresh = network_from_manifest(seen.run.manifest, model=model, accept_changed_code=accept_changed_code).eval()
     folder = Path(out) if out is not None else _free(seen.run.path / "explanations", Path(image).stem)
-    with recorded_threads(seen.run.config.engine):
+    with recorded_threads(seen.run.config.engine), kept_blocks():
         return explain_image(
             seen.network,
             seen.input_1CHW,

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from vitreous.config import Config, settled
+from vitreous.config import Config, EngineConfig, settled
 from vitreous.data.prepared import ImageSet
 from vitreous.data.preprocess import Preprocess
 from vitreous.data.source import Source
@@ -25,7 +25,6 @@ from vitreous.models import build_network
 from vitreous.predictor import Predictor
 from vitreous.predictor.torch_backend import TorchBackend
 from vitreous.trace import trace
-from vitreous.training.allocator import kept_blocks
 from vitreous.training.batches import Batches
 from vitreous.training.clock import Clock
 from vitreous.training.distributed import ALONE, World, require_shares
@@ -184,32 +183,32 @@ def _macs_per_second(contract: Preprocess, num_classes: int) -> float:
     size = (contract.height, contract.width)
     network = _built(default_pattern(size, WIDTHS[len(WIDTHS) // 2]), contract.channels, size, num_classes)
     macs = trace(network, (contract.channels, *size)).macs
-    network = lay_out(network, channels_last=True).train()
+    network = lay_out(network, EngineConfig(channels_last=True)).train()
     images = torch.zeros(64, contract.channels, *size).to(memory_format=torch.channels_last)
     labels = torch.zeros(len(images), dtype=torch.int64)
     seconds = []
-    with kept_blocks():
-        for precision in ("fp32", "bf16") * 3:
-            started = time.perf_counter()
-            loss = batch_loss(network, images, labels, precision=precision, label_smoothing=0.0, class_weights_K=None)
-            loss.backward()  # type: ignore[no-untyped-call]
-            seconds.append(time.perf_counter() - started)
+    for precision in ("fp32", "bf16") * 3:
+        started = time.perf_counter()
+        loss = batch_loss(network, images, labels, precision=precision, label_smoothing=0.0, class_weights_K=None)
+        loss.backward()  # type: ignore[no-untyped-call]
+        seconds.append(time.perf_counter() - started)
     return PASSES * macs * len(images) / min(seconds[2:])
 
 
 def _step_seconds(chosen: Config, network: nn.Module, images: ImageSet, world: World) -> tuple[float, float]:
     """Seconds of one step as the loop makes it, and of scoring one image."""
     device = world.device(settled(chosen.engine.device))
-    probe = lay_out(copy.deepcopy(network).to(device), settled(chosen.engine.channels_last))
+    probe = lay_out(copy.deepcopy(network).to(device), chosen.engine)
     set_training_mode(probe, settled(chosen.training.batch_norm))
     replicated, optimizer = world.replicated(probe), make_optimizer(probe, chosen.training)
     set_rate(optimizer, 0.0)
     batches = Batches(chosen, images, device, world)
     clock, seconds = Clock(is_exact=False), []
-    with recorded_threads(chosen.engine), kept_blocks(), torch.random.fork_rng():
+    with recorded_threads(chosen.engine), torch.random.fork_rng():
         for number in range(2 + _PROBED_STEPS):
             started = time.perf_counter()
-            images_NCHW, labels_N, mixed = batches.batch(batches.order(0)[number % batches.num_batches], epoch=0)
+            index_N = batches.order(0)[number % batches.num_batches]
+            images_NCHW, labels_N, mixed = batches.batch(index_N, epoch=settled(chosen.training.epochs))
             loss = train_step(
                 replicated,
                 images_NCHW,

@@ -16,6 +16,7 @@ from vitreous.errors import DataError, RunError
 from vitreous.evaluation.scored import ScoredSplit
 from vitreous.evaluation.scores import score
 from vitreous.predictor import Predictor
+from vitreous.predictor.allocator import kept_blocks
 from vitreous.progress import Progress
 from vitreous.run import Run, SplitRow
 
@@ -97,7 +98,7 @@ def score_split(
     indices = images.indices(split)
     pixels, labels = images.pixels[indices], images.labels[indices]
     answers = []
-    with progress.task(f"scoring {split}", len(indices), "images") as task:
+    with kept_blocks(), progress.task(f"scoring {split}", len(indices), "images") as task:
         for start in range(0, len(indices), predictor.batch_size):
             before_batch()
             answers.append(predictor.answer(pixels[start : start + predictor.batch_size]))

@@ -37,6 +37,7 @@ from vitreous.models import build_network, check_network, describe, is_timm
 from vitreous.models.foreign import is_factory, refuse_factory
 from vitreous.models.head import head_of
 from vitreous.models.table import ARCHITECTURES
+from vitreous.predictor.allocator import kept_blocks
 from vitreous.predictor.torch_backend import network_input
 from vitreous.progress import SILENT, Progress
 from vitreous.report import page
@@ -110,7 +111,7 @@ def train(
         Interrupted: a signal came; the run can be resumed.
     """
     started = time.monotonic()
-    with joined() as world:
+    with joined() as world, kept_blocks():
         progress = progress if world.is_first else SILENT
         asked = asked_settings(config, data, settings)
         if (begun := _begun_before_restart(run, asked, world)) is not None:
@@ -120,6 +121,7 @@ def train(
         return _train(data, asked, world, started=started, run=run, progress=progress, stop=stop)
 
 
+@kept_blocks()
 def find_learning_rate(
     data: str | Path,
     *,
@@ -296,7 +298,7 @@ def resume(
     Raises:
         RunError: no run there, or its data, or the file that builds its network, is not what it was.
     """
-    with joined() as world:
+    with joined() as world, kept_blocks():
         progress = progress if world.is_first else SILENT
         place = run_path(str(path))
         return _resume(place, world, model=model, accept_changed_code=accept_changed_code, progress=progress, stop=stop)
