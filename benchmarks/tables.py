@@ -25,6 +25,7 @@ def main() -> None:
     write_table("accuracy", ROOT / "README.md", accuracy_table)
     write_table("gain", ROOT / "docs" / "transfer.md", gain_table)
     write_table("depth", ROOT / "docs" / "depth.md", depth_table)
+    write_table("mirroring", ROOT / "docs" / "augmentation.md", mirroring_table)
     write_table("proof", ROOT / "docs" / "proof.md", proof_table)
     write_table("seethrough", ROOT / "docs" / "seethrough.md", seethrough_table)
     write_table("summary_growth", ROOT / "docs" / "seethrough.md", summary_growth_table)
@@ -279,6 +280,16 @@ def _answers(line: dict, knows_fields: bool) -> list[str]:
 
 def _beside(said: int, true: int) -> str:
     return f"{said:,}" if said == true else f"{said:,} ({100 * (said / true - 1):+.2g} %)"
+
+
+def mirroring_table(lines: list[dict]) -> str:
+    """One row a data set, from the one that looks most the same in a mirror; the newest line of each."""
+    newest = {line["data"]: line for line in lines}
+    rows = ["| images | nearer to an image than to a mirror image | mirrored |", "|---|---|---|"]
+    for line in sorted(newest.values(), key=lambda line: line["num_nearer"] / line["num_images"]):
+        share = f"{line['num_nearer'] / line['num_images']:.0%} of {line['num_images']:,}"
+        rows.append(f"| {line['data']} | {share} | {'yes' if line['is_mirrored'] else 'no'} |")
+    return "\n".join(rows) + "\n"
 
 
 def blur_table(lines: list[dict]) -> str:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from vitreous.augmentation.description import describe
 from vitreous.config import AugmentationConfig, Config, TrainingConfig, settled
 from vitreous.errors import ConfigError
+from vitreous.training.mirroring import Handedness
 
 _Settings = TypeVar("_Settings", TrainingConfig, AugmentationConfig)
 
@@ -34,6 +35,7 @@ _NOT_VARIED |= {"flip": False, "shift_px": 0, "randaugment": 0}
 _VARIED_FINE_TUNING = _NOT_VARIED | {"zoom": 0.3, "light": 0.2}
 WIDTHS = (1.5, 1.0, 0.75, 0.5, 0.375, 0.25)  # of the default network, to choose from where time is short
 _SMALL_NETWORK = 200_000  # parameters
+_OFTEN = 16  # epochs after which variation pays
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class Facts:
     image_size: tuple[int, int]
     num_parameters: int
     has_norm: bool  # batch norm somewhere: it is what lets a deep network bear a high rate
+    handedness: Handedness | None = None  # where it was measured
 
     @property
     def num_train(self) -> int:
@@ -53,6 +56,11 @@ class Facts:
     def learns_too_little(self) -> bool:
         """Rather than too much by heart: a small network without norms."""
         return self.num_parameters < _SMALL_NETWORK and not self.has_norm
+
+    @property
+    def may_be_mirrored(self) -> bool:
+        """Nothing is supposed: where no handedness was looked for, there may be some."""
+        return self.handedness is not None and self.handedness.is_ruled_out
 
     @property
     def is_imbalanced(self) -> bool:
@@ -66,12 +74,12 @@ def choose_recipe(asked: Config, facts: Facts) -> tuple[Config, str]:
         varied = _varied_from_scratch(facts, settled(training.epochs))
     else:
         training = _fill(asked.training, _fine_tuning(asked.training, facts))
-        varied = _VARIED_FINE_TUNING
+        varied = _VARIED_FINE_TUNING | {"flip": facts.may_be_mirrored}
     augmentation = _fill(asked.augmentation, varied)
     longest_shift = min(facts.image_size) - 1
     augmentation = dataclasses.replace(augmentation, shift_px=min(settled(augmentation.shift_px), longest_shift))
     chosen = dataclasses.replace(asked, training=training, augmentation=augmentation)
-    return chosen, "; ".join(_told(chosen, facts))
+    return chosen, "; ".join(_told(asked, chosen, facts))
 
 
 def refuse_without_weights(asked: Config) -> None:
@@ -168,13 +176,15 @@ def _fine_tuning(asked: TrainingConfig, facts: Facts) -> dict[str, Any]:
 
 
 def _varied_from_scratch(facts: Facts, epochs: int) -> dict[str, Any]:
-    """A small shift never changes what an image shows; a mirror may (letters, left and right), so it must be asked for.
+    """A small shift never changes what an image shows; a mirror may (letters, left and right), so it is tested.
 
     Variation pays where the same images are met often; else it only makes them harder to learn.
     """
     share = 1 / 32 if facts.learns_too_little else 1 / 16
-    shift_px = max(1, round(min(facts.image_size) * share)) if epochs >= 16 else 0
-    return _NOT_VARIED | {"shift_px": shift_px}
+    if epochs < _OFTEN:
+        return _NOT_VARIED
+    shift_px = max(1, round(min(facts.image_size) * share))
+    return _NOT_VARIED | {"shift_px": shift_px, "flip": facts.may_be_mirrored}
 
 
 def _fill(asked: _Settings, choices: dict[str, Any]) -> _Settings:
@@ -198,8 +208,8 @@ def _epochs_from_scratch(facts: Facts, batch_size: int) -> int:
     return max(epochs, min(100, math.ceil(600 / steps)))
 
 
-def _told(config: Config, facts: Facts) -> Iterator[str]:
-    training, augmentation = config.training, config.augmentation
+def _told(asked: Config, chosen: Config, facts: Facts) -> Iterator[str]:
+    training, augmentation = chosen.training, chosen.augmentation
     if training.epochs == 0:
         yield f"only the head is fitted, on features of {facts.num_train:,} images"
     else:
@@ -209,6 +219,8 @@ def _told(config: Config, facts: Facts) -> Iterator[str]:
             f"{f', falling to {training.layer_decay:g} of it in the first layer' if training.layer_decay != 1 else ''}"
         )
         yield ", ".join(describe(augmentation))
+        if asked.augmentation.flip is None and facts.handedness is not None:
+            yield str(facts.handedness)
         if training.freeze != "none":
             yield f"{training.freeze} and what is before it stays as it is"
         if training.batch_norm == "keep":

@@ -57,6 +57,7 @@ from vitreous.training.engine import choose_engine, peak_macs_per_second, record
 from vitreous.training.finetune import freeze, is_head_only
 from vitreous.training.head import can_fit
 from vitreous.training.loop import StopRequest, restore_weights
+from vitreous.training.mirroring import measure_handedness
 from vitreous.training.range_test import NUM_STEPS, RangeTest, range_test
 from vitreous.training.recipe import Facts, choose_recipe, default_pattern, refuse_without_weights
 from vitreous.weights import network_from_manifest
@@ -248,6 +249,7 @@ def _prepare_run(data: str | Path, asked: Config, world: World, *, started: floa
         image_size=images.pixels.shape[1:3],
         num_parameters=num_parameters,
         has_norm=any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for module in network.modules()),
+        handedness=measure_handedness(images) if asked.augmentation.flip is None else None,
     )
     chosen, recipe = choose_recipe(asked, facts)
     fits_head = adoption is not None and can_fit(network, head)
