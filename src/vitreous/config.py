@@ -169,6 +169,12 @@ class TrainingConfig(_Section):
     epoch_share: float = setting(
         1.0, "share of the training images that an epoch shows, others in each", least=1e-6, most=1.0
     )
+    first_side: float = setting(
+        1.0,
+        "progressive resizing: share of the sides at which the first epoch shows images; grows to 1 in 3/4 of all",
+        least=0.25,
+        most=1.0,
+    )
     batch_size: int | None = setting(
         None, "images in one optimizer step, of all processes together", least=2, most=65_536
     )

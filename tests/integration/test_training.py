@@ -155,6 +155,7 @@ def test_the_network_learns(photos, tmp_path):
     [
         {"training.optimizer": "adamw", "training.clip_norm": 1.0, "training.schedule": "cosine"},
         {"training.optimizer": "muon", "training.accumulate": 3, "augmentation.mixup": 0.4, "augmentation.cutmix": 1.0},
+        {"training.first_side": 0.5},
     ],
 )
 def test_other_ways_to_train_go_on_to_the_same_bits_too(photos, tmp_path, settings):

@@ -14,6 +14,7 @@ import vitreous
 from vitreous.config import Config
 from vitreous.data.preprocess import Preprocess
 from vitreous.errors import ConfigError
+from vitreous.training.resizing import shown_size
 from vitreous.workflow import planning
 from vitreous.workflow.planning import Budget, plan_epochs, plan_network, refuse_unplannable
 
@@ -32,7 +33,8 @@ class Spent:
 
 def images_of(num_train, num_val=100, num_test=100):
     parts = {"train": np.arange(num_train), "val": np.arange(num_val), "test": np.arange(num_test)}
-    return SimpleNamespace(indices=parts.__getitem__, selecting=parts["val"][: num_val // 2])
+    shown = SimpleNamespace(height=128, width=128)
+    return SimpleNamespace(indices=parts.__getitem__, selecting=parts["val"][: num_val // 2], preprocess=shown)
 
 
 CHOSEN = Config().override(["training.minutes=1", "training.batch_size=64", "training.epochs=7"])
@@ -53,11 +55,13 @@ def made_up(monkeypatch):
     scoring=st.floats(0, 1e-3),
     num_train=st.integers(64, 100_000),
     fits_head=st.booleans(),
+    first_side=st.sampled_from([1.0, 0.5]),
 )
-def test_a_plan_fills_the_time_and_no_more(minutes, spent, step, scoring, num_train, fits_head):
+def test_a_plan_fills_the_time_and_no_more(minutes, spent, step, scoring, num_train, fits_head, first_side):
+    chosen = CHOSEN.override([f"training.first_side={first_side}"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(planning, "_step_seconds", lambda *_: (step, scoring))
-        arguments = CHOSEN, torch.nn.Identity(), images_of(num_train), Spent(minutes, spent)
+        arguments = chosen, torch.nn.Identity(), images_of(num_train), Spent(minutes, spent)
         if 60 * minutes - spent < 3 + 0.1 + 20 * step + (250 + (num_train + 50) * fits_head) * scoring:
             with pytest.raises(ConfigError, match="no time to learn"):
                 plan_epochs(*arguments, fits_head=fits_head)
@@ -67,7 +71,9 @@ def test_a_plan_fills_the_time_and_no_more(minutes, spent, step, scoring, num_tr
     assert training.minutes is None
     steps = max(1, round(num_train // 64 * training.epoch_share))
     looks = 200 + training.epochs * 50 + fits_head * (num_train + 50)
-    used = spent + 3.0 + training.epochs * (steps * step + 0.1) + looks * scoring
+    shown = [shown_size((128, 128), epoch, training) for epoch in range(training.epochs)]
+    pixels = sum(height * width for height, width in shown) / 128**2
+    used = spent + 3.0 + pixels * steps * step + training.epochs * 0.1 + looks * scoring
     assert used <= 60 * minutes + 1e-6
     if "would not help" not in line:
         assert used >= 0.9 * 60 * minutes

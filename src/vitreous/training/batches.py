@@ -11,6 +11,7 @@ from vitreous.data.prepared import ImageSet
 from vitreous.predictor.torch_backend import network_input
 from vitreous.training.distributed import ALONE, World
 from vitreous.training.engine import in_layout
+from vitreous.training.resizing import resized, shown_size
 from vitreous.training.step import MixedLabels
 
 
@@ -26,7 +27,7 @@ class Batches:
 
     def __init__(self, config: Config, images: ImageSet, device: torch.device, world: World = ALONE) -> None:
         self.seed, self.device, self.world = config.seed, device, world
-        self.engine, self.preprocess = config.engine, images.preprocess
+        self.engine, self.training, self.preprocess = config.engine, config.training, images.preprocess
         self.pixels_MHWC = torch.from_numpy(images.pixels)
         self.labels_M = torch.from_numpy(images.labels)
         self.train_indices = images.indices("train")
@@ -56,7 +57,8 @@ class Batches:
             partners_N = self.labels_M[index_N[partner_N[ours_N]]]
             mixed = MixedLabels(partners_N.to(self.device), share_N[ours_N].to(self.device))
         images_NCHW = network_input(pixels_NHWC.to(self.device, non_blocking=True), self.preprocess)
-        images_NCHW = in_layout(images_NCHW, self.engine)
+        size = shown_size((self.preprocess.height, self.preprocess.width), epoch, self.training)
+        images_NCHW = in_layout(resized(images_NCHW, size), self.engine)
         return images_NCHW, self.labels_M[part_N].to(self.device), mixed
 
     def _class_weights(self, num_classes: int) -> Tensor:

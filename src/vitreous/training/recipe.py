@@ -218,6 +218,8 @@ def _told(asked: Config, chosen: Config, facts: Facts) -> Iterator[str]:
             f"{training.optimizer} at {training.learning_rate:g}"
             f"{f', falling to {training.layer_decay:g} of it in the first layer' if training.layer_decay != 1 else ''}"
         )
+        if training.first_side < 1:
+            yield f"images have {training.first_side:.0%} of their sides at first"
         yield ", ".join(describe(augmentation))
         if asked.augmentation.flip is None and facts.handedness is not None:
             yield str(facts.handedness)

@@ -32,6 +32,7 @@ from vitreous.training.engine import PASSES, lay_out, recorded_threads
 from vitreous.training.finetune import is_head_only, set_training_mode
 from vitreous.training.optim import make_optimizer, set_rate
 from vitreous.training.recipe import WIDTHS, default_pattern
+from vitreous.training.resizing import mean_area
 from vitreous.training.step import batch_loss, train_step
 
 _LEAST_SIDE = 32  # of photographs that are shown smaller, to save time
@@ -140,12 +141,18 @@ def plan_epochs(
             f"training.minutes = {budget.minutes:g} leaves no time to learn: reading took {budget.spent:.1f} s, a step "
             f"takes {1000 * step:.0f} ms, scores and report {ending:.0f} s; {_rounded_up(1.1 * least)} is the least."
         )
-    fitting = seconds / (num_batches * step + after_epoch)
+
+    def step_in(epochs: int) -> float:
+        """On average over so many epochs, of which the first ones may show images smaller."""
+        size = (images.preprocess.height, images.preprocess.width)
+        return step * mean_area(size, dataclasses.replace(chosen.training, epochs=epochs))
+
+    fitting = seconds / (num_batches * step_in(_MOST_EPOCHS) + after_epoch)
     lengths = {max(1, min(_MOST_EPOCHS, round_(fitting))) for round_ in (math.floor, math.ceil)}
-    plans = [(n, min(num_batches, math.floor((seconds / n - after_epoch) / step))) for n in lengths]
+    plans = [(n, min(num_batches, math.floor((seconds / n - after_epoch) / step_in(n)))) for n in lengths]
     epochs, steps = max((plan for plan in plans if plan[1] > 0), key=lambda plan: (math.prod(plan), plan[0]))
     training = dataclasses.replace(chosen.training, minutes=None, epochs=epochs, epoch_share=steps / num_batches)
-    expected = budget.spent + epochs * (steps * step + after_epoch) + ending
+    expected = budget.spent + epochs * (steps * step_in(epochs) + after_epoch) + ending
     part = f" of {steps / num_batches:.0%} of the images each" if steps < num_batches else ""
     text = f"{epochs} epoch{'s' * (epochs > 1)}{part}, done after about {expected:.0f} s"
     if epochs == _MOST_EPOCHS and expected < 0.9 * 60 * budget.minutes:
@@ -196,7 +203,7 @@ def _macs_per_second(contract: Preprocess, num_classes: int) -> float:
 
 
 def _step_seconds(chosen: Config, network: nn.Module, images: ImageSet, world: World) -> tuple[float, float]:
-    """Seconds of one step as the loop makes it, and of scoring one image."""
+    """Seconds of one step on images of the whole size, as the loop makes it, and of scoring one image."""
     device = world.device(settled(chosen.engine.device))
     probe = lay_out(copy.deepcopy(network).to(device), chosen.engine)
     set_training_mode(probe, settled(chosen.training.batch_norm))

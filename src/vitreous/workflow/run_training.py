@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vitreous import storage
+from vitreous.config import settled
 from vitreous.data.prepared import ImageSet
 from vitreous.errors import Interrupted, RunError
 from vitreous.evaluation.scored import ScoredSplit
@@ -18,6 +19,7 @@ from vitreous.training.clock import PARTS, told
 from vitreous.training.distributed import ALONE, World
 from vitreous.training.engine import PASSES, recorded_threads
 from vitreous.training.loop import StopRequest, fit
+from vitreous.training.resizing import shown_size
 from vitreous.weights import load_weights
 from vitreous.workflow.calibrating import calibrate_run
 from vitreous.workflow.run_images import headlines, main_split, score_split, scored_splits
@@ -69,11 +71,16 @@ def where_time_went(run: Run) -> str:
         return ""
     speed = run.manifest.get("speed") or {}
     in_steps = sum(spent.values()) - spent["evaluation"]
-    rate = sum(line["seconds"] * line["images_per_second"] for line in lines) / in_steps
+    shown = [line["seconds"] * line["images_per_second"] for line in lines]
+    rate = sum(shown) / in_steps
     text = f"time: {told(spent)}; {rate:,.0f} images/s"
     if speed.get("macs") and speed.get("peak_macs_per_second"):
         processes = run.config.engine.processes or 1
-        reached, peak = PASSES * speed["macs"] * rate, speed["peak_macs_per_second"] * processes
+        size = settled(run.config.data.image_size)
+        sizes = [shown_size(size, line["epoch"] - 1, run.config.training) for line in lines]
+        areas = [height * width / (size[0] * size[1]) for height, width in sizes]
+        whole = sum(number * area for number, area in zip(shown, areas, strict=True)) / in_steps  # images of whole size
+        reached, peak = PASSES * speed["macs"] * whole, speed["peak_macs_per_second"] * processes
         text += f", {reached / peak:.0%} of the {peak / 1e9:,.0f} GMAC/s that a product of matrices reaches here"
     return text
 

@@ -60,6 +60,7 @@ from vitreous.training.loop import StopRequest, restore_weights
 from vitreous.training.mirroring import measure_handedness
 from vitreous.training.range_test import NUM_STEPS, RangeTest, range_test
 from vitreous.training.recipe import Facts, choose_recipe, default_pattern, refuse_without_weights
+from vitreous.training.resizing import refuse_sizes
 from vitreous.weights import network_from_manifest
 from vitreous.weights.adoption import adopt
 from vitreous.weights.contract import architecture_of, sees_colours, with_asked_statistics, with_contract_of
@@ -255,6 +256,7 @@ def _prepare_run(data: str | Path, asked: Config, world: World, *, started: floa
     fits_head = adoption is not None and can_fit(network, head)
     fits_head &= adoption is None or adoption.is_head_new or chosen.training.freeze == "backbone"
     freeze(network, settled(chosen.training.freeze), head)
+    refuse_sizes(network, (arguments["in_channels"], *arguments["image_size"]), chosen.training)
     chosen = _with_engine(chosen, network, images, progress)
     speed = {"peak_macs_per_second": peak_macs_per_second(chosen.engine), "macs": _macs(network, images.preprocess)}
     if budget is not None:
