@@ -17,8 +17,8 @@ from vitreous.data.order import epoch_order
 from vitreous.data.prepared import prepare_as
 from vitreous.data.preprocess import suggest_preprocess
 from vitreous.data.source import open_source
+from vitreous.predictor.allocator import kept_blocks
 from vitreous.predictor.torch_backend import network_input
-from vitreous.training.allocator import kept_blocks
 
 SIDE, BATCH = 224, 32
 
