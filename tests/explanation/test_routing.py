@@ -192,7 +192,7 @@ def test_the_pools_of_a_network_in_running_order():
     first, last = routes(values, 2)
     assert (first.kind, first.layer, last.kind) == ("max", "maxpool", "average")
     gradients = values.gradients(values.result[0, 2])
-    assert torch.equal(first.arrived, gradients[first.operation, 0][0])
+    torch.testing.assert_close(first.arrived, gradients[first.operation, 0][0])  # a second backward pass rounds anew
     assert torch.allclose(first.routed.sum(), first.arrived.sum(), rtol=1e-3, atol=1e-6)
     strongest = first.strongest
     assert strongest["layer"] == first.source == "relu"
