@@ -21,7 +21,7 @@ def network() -> nn.Sequential:
 IMAGES, LABELS = torch.randn(32, 1, 8, 8, generator=torch.Generator().manual_seed(1)), torch.arange(32) % 3
 
 
-def choose(monkeypatch, seconds, asked=None, probed=None):
+def choose(monkeypatch, seconds, asked=None, probed=None, product_gain=2.0):
     """The choice where a step takes what ``seconds(precision, threads)`` says."""
     really = engine._timed
 
@@ -30,6 +30,7 @@ def choose(monkeypatch, seconds, asked=None, probed=None):
         return seconds(precision, torch.get_num_threads()), gradients
 
     monkeypatch.setattr(engine, "_timed", timed)
+    monkeypatch.setattr(engine, "_product_gain", lambda _: product_gain)
     monkeypatch.setattr(torch, "get_num_threads", iter_threads := Threads())
     monkeypatch.setattr(torch, "set_num_threads", iter_threads.set)
     return choose_engine(asked or EngineConfig(device="cpu"), probed or network(), IMAGES, LABELS)
@@ -86,6 +87,16 @@ def test_a_deep_network_that_answers_every_rounding_loudly_is_no_reason_for_fp32
     chosen, said = choose(monkeypatch, twice_as_fast, probed=deep)
     assert chosen.precision == "bf16"
     assert float(said.partition("gradients ")[2].partition("%")[0]) > 50
+
+
+def test_bf16_is_not_tried_where_even_a_product_of_matrices_loses_by_it(monkeypatch):
+    def in_fp32(precision, threads):
+        assert precision == "fp32"
+        return 1.0
+
+    chosen, said = choose(monkeypatch, in_fp32, product_gain=0.2)
+    assert (chosen.precision, chosen.fp32_layers) == ("fp32", ())
+    assert "bf16 multiplies matrices at 0.2x its speed" in said
 
 
 def test_a_little_speed_is_not_worth_the_rounding(monkeypatch):

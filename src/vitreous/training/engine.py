@@ -44,7 +44,10 @@ def choose_engine(
         images_NCHW: a batch as the network will see it; the first images are used.
         labels_N: their classes.
     """
-    device = choose_device(asked.device)
+    device, reasons = choose_device(asked.device), []
+    if asked.precision is None and device.type == "cpu" and (gain := _product_gain(asked)) < 1:
+        asked = dataclasses.replace(asked, precision="fp32")
+        reasons.append(f"bf16 multiplies matrices at {gain:.1f}x its speed")
     if asked.precision == "fp32":
         asked = dataclasses.replace(asked, fp32_layers=())
     engine = dataclasses.replace(
@@ -54,7 +57,6 @@ def choose_engine(
         threads=asked.threads or torch.get_num_threads(),
     )
     unasked = [choose for name, choose in _CHOICES.items() if getattr(asked, name) is None]
-    reasons = []
     if unasked:
         images = in_layout(images_NCHW[:_PROBE_IMAGES].to(device), engine)
         probe = _Probe(lay_out(copy.deepcopy(network).to(device), engine), images, labels_N[:_PROBE_IMAGES].to(device))
@@ -72,15 +74,8 @@ def peak_macs_per_second(engine: EngineConfig) -> float | None:
     """
     if engine.device != "cpu":
         return None
-    dtype = torch.bfloat16 if engine.precision == "bf16" else torch.float32
-    matrix = torch.ones(_PEAK_SIDE, _PEAK_SIDE, dtype=dtype)
     with recorded_threads(engine):
-        seconds = []
-        for _ in range(1 + _PEAK_ROUNDS):
-            started = time.perf_counter()
-            torch.mm(matrix, matrix)
-            seconds.append(time.perf_counter() - started)
-    return _PEAK_SIDE**3 / min(seconds)
+        return _PEAK_SIDE**3 / _product_seconds(torch.bfloat16 if engine.precision == "bf16" else torch.float32)
 
 
 @contextmanager
@@ -216,6 +211,23 @@ _CHOICES: dict[str, Callable[[_Probe, EngineConfig], tuple[EngineConfig, str | N
     "precision": _choose_precision,
     "threads": _choose_threads,
 }
+
+
+def _product_gain(asked: EngineConfig) -> float:
+    """How many times as fast as fp32 a product of matrices is in bf16: no layer gains more."""
+    with recorded_threads(EngineConfig(threads=asked.threads or torch.get_num_threads())):
+        return _product_seconds(torch.float32) / _product_seconds(torch.bfloat16)
+
+
+def _product_seconds(dtype: torch.dtype) -> float:
+    """Of a product of two square matrices, the fastest of a few."""
+    matrix = torch.ones(_PEAK_SIDE, _PEAK_SIDE, dtype=dtype)
+    seconds = []
+    for _ in range(1 + _PEAK_ROUNDS):
+        started = time.perf_counter()
+        torch.mm(matrix, matrix)
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)
 
 
 def _distance(gradients: Tensor, exact: Tensor) -> float:

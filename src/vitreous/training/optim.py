@@ -5,11 +5,12 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, AdamW, Muon
+from torch.optim import SGD, AdamW
 from torch.optim import Optimizer as TorchOptimizer
 
 from vitreous.config import TrainingConfig, settled
 from vitreous.training.finetune import layer_shares
+from vitreous.training.muon import Muon
 
 MUON_REST = 1.25  # what sgd's rate is times Muon's, found on validation images: docs/log.md
 _MUON_REST_DECAY = 1 / 200  # Muon decays as AdamW does, by rate * decay; in sgd decay is part of the gradient
@@ -43,9 +44,8 @@ def make_optimizer(network: nn.Module, config: TrainingConfig) -> Optimizer:
 
 
 class FilterMuon:
-    """Muon on the filters of convolutions, SGD on the rest (Jordan 2024, "Muon: an optimizer for hidden layers").
+    """Muon on the filters of convolutions, SGD on the rest.
 
-    Muon replaces the update of a matrix by about the nearest orthogonal one, so every direction in it moves as far.
     A filter bank is taken as a matrix of (out, in * kh * kw); the order of its columns does not matter, so it is a view
     of the filters in whatever layout they have. Grouped convolutions are many small matrices: they stay with SGD.
     """
@@ -64,7 +64,7 @@ class FilterMuon:
             group["weight_decay"] *= _MUON_REST_DECAY
         self.parts: list[TorchOptimizer] = []
         if groups:
-            self.parts.append(Muon(groups, momentum=_MUON_MOMENTUM, ns_steps=_MUON_STEPS))
+            self.parts.append(Muon(groups, momentum=_MUON_MOMENTUM, num_steps=_MUON_STEPS))
         if rest:
             self.parts.append(_sgd(rest, config))
 
