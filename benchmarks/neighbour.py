@@ -55,8 +55,10 @@ def plan(bench: Bench) -> Iterator[Measurement]:
 
 
 def ours(bench: Bench, side: int, when: str, _: int) -> Figures:
-    data = enlarged(bench, 32 if bench.is_smoke else side)
-    options = resnet18_options(8 if bench.is_smoke else BATCH, 2 if bench.is_smoke else EPOCHS[side])
+    epochs = 2 if bench.is_smoke else EPOCHS[side]
+    side = 32 if bench.is_smoke else side
+    data = enlarged(bench, side)
+    options = resnet18_options(side, 8 if bench.is_smoke else BATCH, epochs)
     trained = train(bench, str(data), *options, beside=partial(neighbour, when))
     told = {"command": " ".join(("vitreous train", data.name, *options)), "when": when}
     return trained.figures() | rates([each["images_per_second"] for each in trained.epochs[1:]]) | told

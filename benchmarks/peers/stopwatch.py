@@ -5,8 +5,9 @@
     python with_NAME.py input FOLDER --epochs N              a folder's images as batches for a network, nothing else
 
 DATA.npz holds x_train, y_train, x_test and y_test, uint8 images N,H,W,C. With --best as the peer's documents say that
-it is fastest on a processor; without, as it comes. The last line printed is JSON: of steps when each one ended, by the
-clock that all processes share; of a curve its points, with seconds of training alone; of input the epochs' seconds.
+it is fastest on a processor (in bf16 only where that has instructions for it); without, as it comes. The last line
+printed is JSON: of steps when each one ended, by the clock that all processes share; of a curve its points, with the
+seconds of training alone; of input the epochs' seconds.
 """
 
 import argparse
@@ -20,7 +21,13 @@ NUM_CLASSES = 10
 Arguments = argparse.Namespace
 
 
-def asked(description: str, recipes: tuple[str, ...] = ("",)) -> Arguments:
+def asked(description: str, recipes: tuple[str, ...] = ("",), best: str = "bf16") -> Arguments:
+    """The command line that all of them share.
+
+    Args:
+        recipes: the names that --recipe takes.
+        best: the precision that --best stands for, where the machine computes in it; ``precision`` says what it is.
+    """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     questions = parser.add_subparsers(dest="do", required=True)
     steps, curve, reading = (questions.add_parser(name) for name in ("steps", "curve", "input"))
@@ -41,19 +48,21 @@ def asked(description: str, recipes: tuple[str, ...] = ("",)) -> Arguments:
     curve.add_argument("--optimizer", choices=("own", "sgd"), default="own", help="sgd: for the engines alone")
     reading.add_argument("data", type=Path)
     reading.add_argument("--epochs", type=int, default=3)
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    arguments.precision = best if arguments.best and has_bf16(arguments.device) else "fp32"
+    return arguments
+
+
+def has_bf16(device: str) -> bool:
+    """Whether there are instructions for it; a processor without them takes several times as long as in fp32."""
+    return device != "cpu" or not {"avx512_bf16", "amx_bf16"}.isdisjoint(Path("/proc/cpuinfo").read_text().split())
 
 
 class Stopwatch:
-    """When steps ended, or what each epoch took and reached.
+    """When steps ended, or what each epoch took and reached."""
 
-    Args:
-        best: the precision that --best stands for.
-    """
-
-    def __init__(self, arguments: Arguments, best: str) -> None:
+    def __init__(self, arguments: Arguments) -> None:
         self.arguments = arguments
-        self.precision = best if arguments.best else "fp32"
         self.step_ends: list[float] = []
         self.curve: list[dict[str, float]] = []
         self.epoch_seconds: list[float] = []
@@ -83,7 +92,7 @@ class Stopwatch:
         """The last line that is printed."""
         told = {"steps": ("step_ends", self.step_ends), "curve": ("curve", self.curve)}
         name, value = told.get(self.arguments.do, ("epoch_seconds", self.epoch_seconds))
-        print(json.dumps({name: value, "precision": self.precision} | more), flush=True)
+        print(json.dumps({name: value, "precision": self.arguments.precision} | more), flush=True)
 
 
 def noise(batch: int, side: int) -> tuple[np.ndarray, np.ndarray]:

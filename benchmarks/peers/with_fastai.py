@@ -59,8 +59,8 @@ class Clock(Callback):
 
 
 def main() -> None:
-    arguments = stopwatch.asked(__doc__, recipes=tuple(RATES))
-    watch = stopwatch.Stopwatch(arguments, best="fp32")
+    arguments = stopwatch.asked(__doc__, recipes=tuple(RATES), best="fp32")
+    watch = stopwatch.Stopwatch(arguments)
     if arguments.do == "steps":
         steps(arguments, watch)
     else:

@@ -49,10 +49,10 @@ class Clock(keras.callbacks.Callback):
 
 def main() -> None:
     arguments = stopwatch.asked(__doc__)
-    watch = stopwatch.Stopwatch(arguments, best="bf16")
+    watch = stopwatch.Stopwatch(arguments)
     if arguments.device != "cpu" and not tf.config.list_physical_devices("GPU"):
         sys.exit("this TensorFlow finds no GPU")
-    if arguments.best:
+    if arguments.precision == "bf16":
         keras.mixed_precision.set_global_policy("mixed_bfloat16")
     {"steps": steps, "curve": curve, "input": reading}[arguments.do](arguments, watch)
 

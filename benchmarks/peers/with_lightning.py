@@ -64,7 +64,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     arguments = stopwatch.asked(__doc__)
-    watch = stopwatch.Stopwatch(arguments, best="bf16")
+    watch = stopwatch.Stopwatch(arguments)
     if arguments.do == "steps":
         steps(arguments, watch)
     else:
@@ -103,7 +103,7 @@ def trainer(arguments: stopwatch.Arguments, max_epochs: int) -> lightning.Traine
         accelerator="cpu" if arguments.device == "cpu" else "gpu",
         devices=1,
         max_epochs=max_epochs,
-        precision="bf16-mixed" if arguments.best else "32-true",
+        precision="bf16-mixed" if arguments.precision == "bf16" else "32-true",
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -24,7 +24,7 @@ RATE, RATE_BATCH, BATCH = 0.1, 256, 128
 
 def main() -> None:
     arguments = stopwatch.asked(__doc__)
-    watch = stopwatch.Stopwatch(arguments, best="bf16")
+    watch = stopwatch.Stopwatch(arguments)
     if arguments.do == "steps":
         steps(arguments, watch)
     else:
@@ -85,7 +85,7 @@ def laid_out(network: nn.Module, arguments: stopwatch.Arguments) -> nn.Module:
 def update(
     network: nn.Module, images: Tensor, labels: Tensor, optimizer: Optimizer, arguments: stopwatch.Arguments
 ) -> None:
-    with torch.autocast(arguments.device, torch.bfloat16, enabled=arguments.best):
+    with torch.autocast(arguments.device, torch.bfloat16, enabled=arguments.precision == "bf16"):
         loss = LabelSmoothingCrossEntropy(smoothing=0.1)(network(images), labels)
     loss.backward()
     optimizer.step()

@@ -1,8 +1,8 @@
 """Plain PyTorch: torchvision's ResNet-18 step by step, its MNIST example's network and loop, ImageFolder's images.
 
-At its best as the performance tuning guide has it for a processor: channels last, bf16 by autocast, data in memory
-or read by a worker a core that stays; --compile adds torch.compile. Folders are shown as 224 px, mirrored by
-chance.
+At its best as the performance tuning guide has it for a processor: channels last, bf16 by autocast where the processor
+has it, data in memory or read by a worker a core that stays; --compile adds torch.compile. Folders are shown as 224 px,
+mirrored by chance.
 """
 
 import os
@@ -25,7 +25,7 @@ FOLDER_MEAN, FOLDER_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 def main() -> None:
     arguments = stopwatch.asked(__doc__)
-    watch = stopwatch.Stopwatch(arguments, best="bf16")
+    watch = stopwatch.Stopwatch(arguments)
     torchvision_operators.define()
     {"steps": steps, "curve": curve, "input": reading}[arguments.do](arguments, watch)
 
@@ -109,7 +109,7 @@ def update(
     network: nn.Module, images: Tensor, labels: Tensor, optimizer: Optimizer, arguments: stopwatch.Arguments
 ) -> None:
     optimizer.zero_grad()
-    with torch.autocast(arguments.device, torch.bfloat16, enabled=arguments.best):
+    with torch.autocast(arguments.device, torch.bfloat16, enabled=arguments.precision == "bf16"):
         loss = functional.cross_entropy(network(images), labels)
     loss.backward()
     optimizer.step()

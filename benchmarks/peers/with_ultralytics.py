@@ -29,8 +29,8 @@ SETTINGS = {"plots": False, "verbose": False, "exist_ok": True, "amp": False, "p
 
 
 def main() -> None:
-    arguments = stopwatch.asked(__doc__)
-    watch = stopwatch.Stopwatch(arguments, best="fp32")
+    arguments = stopwatch.asked(__doc__, best="fp32")
+    watch = stopwatch.Stopwatch(arguments)
     with tempfile.TemporaryDirectory() as folder:
         if arguments.do == "steps":
             steps(arguments, watch, folder)
