@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from scipy.stats import beta, bootstrap
+from scipy.stats import beta, binomtest, bootstrap
 
 from vitreous.evaluation.intervals import central, resampled, resampled_confusion, wilson
 
@@ -12,6 +12,14 @@ def test_wilsons_interval_is_the_published_one():
         pytest.approx(0.3662, abs=1e-4),
     )
     assert (wilson(0, 20).low, wilson(0, 20).high) == (pytest.approx(0, abs=1e-12), pytest.approx(0.1611, abs=1e-4))
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 1), (1, 1), (0, 37), (12, 37), (37, 37), (999_999, 1_000_000)])
+def test_wilsons_interval_is_scipys(successes, trials):
+    theirs = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
+    ours = wilson(successes, trials)
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+    assert 0 <= ours.low <= ours.value <= ours.high <= 1
 
 
 def test_of_one_stratum_it_is_scipys_bootstrap():

@@ -21,8 +21,8 @@ from vitreous.training.step import batch_loss
 
 PASSES = 3  # a backward pass multiplies about twice as often as the forward one
 _PROBE_IMAGES = 128
-_LEAST_IMAGES = 16  # fewer and batch norm's statistics are noise
-_LAYER_IMAGES = 4  # that show which kernel is slow
+_LEAST_IMAGES = 16  # of which gradients are compared; with fewer batch norm's statistics are noise
+_FEW_IMAGES = 4  # that show which kernel is slow, and how many threads pay
 _PROBE_SECONDS = 0.3  # that one probed step may take, if so few images are enough; a longer one needs no warming up
 _PROBE_ROUNDS = 3
 _PEAK_SIDE = 1024
@@ -59,7 +59,9 @@ def choose_engine(
     unasked = [choose for name, choose in _CHOICES.items() if getattr(asked, name) is None]
     if unasked:
         images = in_layout(images_NCHW[:_PROBE_IMAGES].to(device), engine)
-        probe = _Probe(lay_out(copy.deepcopy(network).to(device), engine), images, labels_N[:_PROBE_IMAGES].to(device))
+        laid_out = lay_out(copy.deepcopy(network).to(device), engine)
+        least = _FEW_IMAGES if engine.precision else _LEAST_IMAGES
+        probe = _Probe(laid_out, images, labels_N[:_PROBE_IMAGES].to(device), least)
         for choose in unasked:
             engine, reason = choose(probe, engine)
             reasons += [reason] if reason else []
@@ -110,9 +112,9 @@ class _Probe:
     A way is a precision and a number of threads. What was timed for one question serves the next one.
     """
 
-    def __init__(self, network: nn.Module, images: Tensor, labels: Tensor) -> None:
+    def __init__(self, network: nn.Module, images: Tensor, labels: Tensor, least_images: int) -> None:
         self.network = network
-        self.images, self.labels = images[:_LEAST_IMAGES], labels[:_LEAST_IMAGES]
+        self.images, self.labels = images[:least_images], labels[:least_images]
         self.seconds: dict[tuple[str, int], list[float]] = defaultdict(list)
         self.gradients: dict[str, Tensor] = {}
         self._all = images, labels
@@ -138,8 +140,8 @@ class _Probe:
         self._time(way)
         if self.seconds[way][0] < _PROBE_SECONDS:
             self._time(way)
-            affordable = int(_LEAST_IMAGES * _PROBE_SECONDS / min(self.seconds[way]))
-            self.images, self.labels = (each[: max(_LEAST_IMAGES, affordable)] for each in self._all)
+            affordable = int(len(self.images) * _PROBE_SECONDS / min(self.seconds[way]))
+            self.images, self.labels = (each[: max(len(self.images), affordable)] for each in self._all)
             self.seconds.clear()
 
     def errors(self, threads: int) -> tuple[float, float]:
@@ -174,7 +176,7 @@ def _choose_layers(probe: _Probe, engine: EngineConfig) -> tuple[EngineConfig, s
     layers: tuple[str, ...] = ()
     if engine.device == "cpu":
         with recorded_threads(engine):
-            layers = layers_better_in_fp32(probe.network, probe.images[:_LAYER_IMAGES])
+            layers = layers_better_in_fp32(probe.network, probe.images[:_FEW_IMAGES])
     keep_in_fp32(probe.network, layers)
     said = f"{len(layers)} layer{'s' * (len(layers) != 1)} in fp32, which bf16 would slow down" if layers else None
     return dataclasses.replace(engine, fp32_layers=layers), said
