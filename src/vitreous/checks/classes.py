@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitreous.checks.examined import Examined
-from vitreous.checks.finding import Finding, counted
-from vitreous.data.images import listed
+from vitreous.checks.finding import Finding
+from vitreous.wording import counted, listed
 
 _FEW = 20  # distinct pictures of a class
 _UNBALANCED = 10.0  # images of the largest class by those of the smallest

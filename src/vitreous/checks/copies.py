@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitreous.checks.examined import Examined
-from vitreous.checks.finding import Finding, counted
-from vitreous.data.images import printable
+from vitreous.checks.finding import Finding
+from vitreous.wording import counted, printable
 
 _PARTS = ("test", "val", "train")  # of two copies, the one that stands earlier here is kept
 _SHOWN = 3

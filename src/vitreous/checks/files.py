@@ -7,8 +7,9 @@ from pathlib import PurePath
 import numpy as np
 
 from vitreous.checks.examined import Examined
-from vitreous.checks.finding import Finding, counted
+from vitreous.checks.finding import Finding
 from vitreous.data.images import FileImages
+from vitreous.wording import counted
 
 _BLANK = 2.0  # levels of standard deviation
 _COLOURLESS = 8  # levels between the channels of a pixel: what the compression of a grey picture leaves

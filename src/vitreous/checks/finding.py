@@ -29,15 +29,6 @@ class Finding:
         return asdict(self)
 
 
-def counted(number: int, noun: str, plural: str = "") -> str:
-    """A number with what it counts.
-
-    >>> counted(1, "image"), counted(1200, "image"), counted(2, "copy", "copies")
-    ('1 image', '1,200 images', '2 copies')
-    """
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
-
-
 def sorted_by_weight(findings: list[Finding]) -> list[Finding]:
     """What has to be mended first; otherwise in the order in which it was found."""
     return sorted(findings, key=lambda finding: ("mend", "consider", "note").index(finding.severity))

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitreous.checks.examined import Examined
-from vitreous.checks.finding import Finding, counted
+from vitreous.checks.finding import Finding
+from vitreous.wording import counted
 
 _LOST = 0.5  # of a picture, from which on a crop is worth a thought; photographs of 3 : 2 lose a third
 _SHARE = 0.02  # of all pictures

@@ -5,9 +5,10 @@ import dataclasses
 from collections.abc import Collection
 from pathlib import Path
 
-from vitreous.data.images import Source, listed, printable
+from vitreous.data.images import Source
 from vitreous.data.table import bounded_lines
 from vitreous.errors import DataError
+from vitreous.wording import listed, printable
 
 
 def read_exclusions(path: Path) -> frozenset[str]:

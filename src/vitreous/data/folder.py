@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vitreous.data.images import FileImages, Source, listed, printable, sort_classes
+from vitreous.data.images import FileImages, Source, sort_classes
 from vitreous.data.split import split_word
 from vitreous.errors import DataError
+from vitreous.wording import listed, printable
 
 _CLUTTER = {"thumbs.db", "desktop.ini", "__pycache__", "__macosx"}
 _WANTED = "put the images of each class into a folder of their own"

@@ -3,8 +3,9 @@
 import dataclasses
 import re
 
-from vitreous.data.images import Source, listed, printable
+from vitreous.data.images import Source
 from vitreous.errors import DataError
+from vitreous.wording import listed, printable
 
 
 def group_images(source: Source, group_by: str) -> Source:

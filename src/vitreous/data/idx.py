@@ -13,8 +13,9 @@ import numpy as np
 
 from vitreous.data.arrays import check_unpacked, open_arrays
 from vitreous.data.decode import Pixels
-from vitreous.data.images import Source, printable
+from vitreous.data.images import Source
 from vitreous.errors import DataError
+from vitreous.wording import printable
 
 _NAME = re.compile(r"(train|t10k|test)-(images|labels)[-.]idx[13]-ubyte(\.gz)?")
 _TYPES = {0x08: "uint8", 0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}

@@ -14,6 +14,7 @@ from PIL import Image
 from vitreous.data.decode import ImageFacts, Pixels, inspect
 from vitreous.data.preprocess import Preprocess
 from vitreous.errors import DataError
+from vitreous.wording import listed
 
 
 class Images(Protocol):
@@ -284,18 +285,3 @@ def sort_classes(names: Iterable[str]) -> tuple[str, ...]:
     if all(name.isascii() and name.isdigit() for name in names):
         return tuple(sorted(names, key=lambda name: (int(name), name)))
     return tuple(sorted(names))
-
-
-def listed(names: Sequence[object], most: int = 5) -> str:
-    r"""Names on one line: what cannot be printed is escaped, and a long list is cut.
-
-    >>> print(listed(["a", "b\n"]), "|", listed(range(9)))
-    a, 'b\n' | 0, 1, 2, 3, 4 and 4 more
-    """
-    line = ", ".join(printable(str(name)) for name in names[:most])
-    return line if len(names) <= most else f"{line} and {len(names) - most} more"
-
-
-def printable(name: str) -> str:
-    """A name that keeps to its line whatever bytes it has."""
-    return name if name.isprintable() else ascii(name)

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from vitreous.data.arrays import Array, check_unpacked, open_arrays
-from vitreous.data.images import Source, listed, printable
+from vitreous.data.images import Source
 from vitreous.data.split import split_word
 from vitreous.errors import DataError
+from vitreous.wording import listed, printable
 
 # Where the parts of a set lie: Keras' names, then MedMNIST's.
 _PARTS = {

@@ -13,12 +13,13 @@ import numpy.typing as npt
 from vitreous.data.cache import pack
 from vitreous.data.decode import ImageFacts, Pixels
 from vitreous.data.duplicates import duplicate_groups
-from vitreous.data.images import BrokenImage, Images, Source, listed, printable
+from vitreous.data.images import BrokenImage, Images, Source
 from vitreous.data.preprocess import Preprocess
 from vitreous.data.split import assign_folds, assign_splits, calibrates, join_images
 from vitreous.data.threads import map_images
 from vitreous.errors import DataError, DecodeError
 from vitreous.progress import SILENT, Progress
+from vitreous.wording import listed, printable
 
 PARTS = ("train", "val", "test")
 LEAST_CALIBRATING = 19  # images without which no conformal set has a coverage of 95 %

@@ -5,10 +5,11 @@ from pathlib import Path
 from vitreous.data.builtin import NAMES, open_builtin
 from vitreous.data.folder import open_folder
 from vitreous.data.idx import has_idx_files, open_idx
-from vitreous.data.images import Source, printable
+from vitreous.data.images import Source
 from vitreous.data.npz import open_npz
 from vitreous.data.table import open_table
 from vitreous.errors import DataError
+from vitreous.wording import printable
 
 __all__ = ["Source", "open_source"]
 

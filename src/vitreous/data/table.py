@@ -10,9 +10,10 @@ from typing import TextIO
 
 import numpy as np
 
-from vitreous.data.images import FileImages, Source, index_labels, printable
+from vitreous.data.images import FileImages, Source, index_labels
 from vitreous.data.split import split_word
 from vitreous.errors import DataError
+from vitreous.wording import printable
 
 _MEANT = ("path", "label", "split")
 _MOST_IN_A_LINE = 1 << 20  # characters

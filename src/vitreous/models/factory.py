@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from vitreous.errors import ConfigError
+from vitreous.wording import counted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -146,7 +147,7 @@ def _arguments(factory: Callable[..., Any], model: str, *, num_classes: int, in_
     if in_channels != 3:
         raise ConfigError(
             f"{model} does not accept in_channels, so it is taken to be for colour images, and these have "
-            f"{in_channels} channel{'s' * (in_channels > 1)}; let it accept in_channels, or --set data.channels=3."
+            f"{counted(in_channels, 'channel')}; let it accept in_channels, or --set data.channels=3."
         )
     return {"num_classes": num_classes}
 

@@ -18,6 +18,7 @@ from vitreous.config import EngineConfig, settled
 from vitreous.predictor.torch_backend import choose_device
 from vitreous.training.layer_precision import keep_in_fp32, layers_better_in_fp32
 from vitreous.training.step import batch_loss
+from vitreous.wording import counted
 
 PASSES = 3  # a backward pass multiplies about twice as often as the forward one
 _PROBE_IMAGES = 128
@@ -66,7 +67,7 @@ def choose_engine(
             engine, reason = choose(probe, engine)
             reasons += [reason] if reason else []
     told = f" ({'; '.join(reasons)})" if reasons else ""
-    return engine, f"{device}, {engine.threads} thread{'s' * (engine.threads != 1)}, {engine.precision}{told}"
+    return engine, f"{device}, {counted(settled(engine.threads), 'thread')}, {engine.precision}{told}"
 
 
 def peak_macs_per_second(engine: EngineConfig) -> float | None:
@@ -178,7 +179,7 @@ def _choose_layers(probe: _Probe, engine: EngineConfig) -> tuple[EngineConfig, s
         with recorded_threads(engine):
             layers = layers_better_in_fp32(probe.network, probe.images[:_FEW_IMAGES])
     keep_in_fp32(probe.network, layers)
-    said = f"{len(layers)} layer{'s' * (len(layers) != 1)} in fp32, which bf16 would slow down" if layers else None
+    said = f"{counted(len(layers), 'layer')} in fp32, which bf16 would slow down" if layers else None
     return dataclasses.replace(engine, fp32_layers=layers), said
 
 

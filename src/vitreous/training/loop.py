@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from vitreous import storage
 from vitreous.checkpoint import NotFiniteError, load_newest_checkpoint, save_checkpoint
 from vitreous.config import settled
-from vitreous.data.images import listed
 from vitreous.data.prepared import ImageSet
 from vitreous.errors import Interrupted, MachineError
 from vitreous.evaluation.scores import accuracy, log_loss
@@ -41,6 +40,7 @@ from vitreous.training.optim import make_optimizer, optimizer_tensors, restore_o
 from vitreous.training.schedule import rate_at
 from vitreous.training.step import train_step
 from vitreous.weights import publish_weights
+from vitreous.wording import listed
 
 StopRequest = Callable[[], int | None]  # the number of the signal that asks to stop, if one came
 

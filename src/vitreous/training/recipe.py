@@ -14,6 +14,7 @@ from vitreous.augmentation.description import describe
 from vitreous.config import AugmentationConfig, Config, TrainingConfig, settled
 from vitreous.errors import ConfigError
 from vitreous.training.mirroring import Handedness
+from vitreous.wording import counted
 
 _Settings = TypeVar("_Settings", TrainingConfig, AugmentationConfig)
 
@@ -214,8 +215,8 @@ def _told(asked: Config, chosen: Config, facts: Facts) -> Iterator[str]:
         yield f"only the head is fitted, on features of {facts.num_train:,} images"
     else:
         yield (
-            f"{training.epochs} epochs of {facts.num_train:,} images in batches of {training.batch_size}, "
-            f"{training.optimizer} at {training.learning_rate:g}"
+            f"{counted(settled(training.epochs), 'epoch')} of {counted(facts.num_train, 'image')} "
+            f"in batches of {training.batch_size}, {training.optimizer} at {training.learning_rate:g}"
             f"{f', falling to {training.layer_decay:g} of it in the first layer' if training.layer_decay != 1 else ''}"
         )
         if training.first_side < 1:

@@ -34,6 +34,7 @@ from vitreous.training.optim import make_optimizer, set_rate
 from vitreous.training.recipe import WIDTHS, default_pattern
 from vitreous.training.resizing import mean_area
 from vitreous.training.step import batch_loss, train_step
+from vitreous.wording import counted
 
 _LEAST_SIDE = 32  # of photographs that are shown smaller, to save time
 _SIDES = (1.0, 0.75, 0.5)  # shares of the usual side
@@ -154,7 +155,7 @@ def plan_epochs(
     training = dataclasses.replace(chosen.training, minutes=None, epochs=epochs, epoch_share=steps / num_batches)
     expected = budget.spent + epochs * (steps * step_in(epochs) + after_epoch) + ending
     part = f" of {steps / num_batches:.0%} of the images each" if steps < num_batches else ""
-    text = f"{epochs} epoch{'s' * (epochs > 1)}{part}, done after about {expected:.0f} s"
+    text = f"{counted(epochs, 'epoch')}{part}, done after about {expected:.0f} s"
     if epochs == _MOST_EPOCHS and expected < 0.9 * 60 * budget.minutes:
         text += f" of the {60 * budget.minutes:.0f} s: more epochs would not help"
     return dataclasses.replace(chosen, training=training), text

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitreous.data.exclusion import leave_out
-from vitreous.data.images import listed
 from vitreous.data.prepared import ImageSet, number_equal, prepare_as
 from vitreous.data.preprocess import Preprocess
 from vitreous.data.source import Source, open_source
@@ -19,6 +18,7 @@ from vitreous.predictor import Predictor
 from vitreous.predictor.allocator import kept_blocks
 from vitreous.progress import Progress
 from vitreous.run import Run, SplitRow
+from vitreous.wording import listed
 
 
 def images_of(run: Run, progress: Progress) -> ImageSet:

@@ -28,7 +28,7 @@ from vitreous.config import Config, DataConfig, settled
 from vitreous.data.decode import ImageFacts
 from vitreous.data.exclusion import leave_out, read_exclusions, refuse_unknown
 from vitreous.data.grouping import group_images
-from vitreous.data.images import BrokenImage, listed
+from vitreous.data.images import BrokenImage
 from vitreous.data.prepared import ImageSet, number_folds, prepare, refuse_broken, scan, with_given_statistics
 from vitreous.data.preprocess import Preprocess, share_kept_by_crop, suggest_preprocess
 from vitreous.data.source import Source, open_source
@@ -66,6 +66,7 @@ from vitreous.weights.adoption import adopt
 from vitreous.weights.contract import architecture_of, sees_colours, with_asked_statistics, with_contract_of
 from vitreous.weights.foreign import WeightFile, open_weights
 from vitreous.weights.preprocessing import WeightPreprocessing
+from vitreous.wording import listed
 from vitreous.workflow.calibrating import mend_calibration
 from vitreous.workflow.cross_validation import (
     cross_validate,

@@ -22,6 +22,7 @@ from vitreous.explanation.arithmetic.parts import (
 from vitreous.trace.arguments import on_each_axis, replaced
 from vitreous.trace.recording import Ref
 from vitreous.trace.windows import Window, arguments_of, windows_of
+from vitreous.wording import counted
 
 # --- convolution ------------------------------------------------------------------------------------------------------
 
@@ -46,7 +47,7 @@ def convolution(asked: Asked) -> Parts:
     kernel = " x ".join(str(window.kernel) for window in windows)
     return Parts(
         [part(asked, source, places, filters, is_padding, weight_source=weight, weight_places=own)],
-        how=f"bias + sum of weight * activation over {_count(channels_in_group, 'channel')} and {kernel} taps",
+        how=f"bias + sum of weight * activation over {counted(channels_in_group, 'channel')} and {kernel} taps",
         bias=_bias(asked, bias, filter_number),
     )
 
@@ -132,19 +133,19 @@ def average_pooling(asked: Asked) -> Parts:
     """The sum of a window over its divisor: the taps that count, which padding may or may not."""
     given, windows = arguments_of(asked.operation), _windows(asked)
     counts_padding = given.get("count_include_pad", True)
-    axes, counted, inside = [], 1, 1
+    axes, num_counted, inside = [], 1, 1
     for window, unit in zip(windows, _units(asked, len(windows)), strict=True):
         first = unit * window.stride - window.padding[0]
         end = min(first + window.kernel, window.size + window.padding[0])  # what hangs over that does not count
         axes.append([at for at in range(first, end) if counts_padding or 0 <= at < window.size])
-        counted *= end - first
+        num_counted *= end - first
         inside *= min(end, window.size) - max(first, 0)
-    divisor = given.get("divisor_override") or (counted if counts_padding else inside)
+    divisor = given.get("divisor_override") or (num_counted if counts_padding else inside)
     places = _placed(asked, axes)
     is_padding = _outside(places[:, -len(windows) :], [window.size for window in windows])
     return Parts(
         [part(asked, given["input"], places, 1 / divisor, is_padding)],
-        how=f"sum of {_count(len(places), 'number')} / {divisor}",
+        how=f"sum of {counted(len(places), 'number')} / {divisor}",
     )
 
 
@@ -153,7 +154,7 @@ def adaptive_average_pooling(asked: Asked) -> Parts:
     """The mean of a bin that depends on the sizes of both maps."""
     source = asked.argument(0, "input")
     places = _placed(asked, _bins(asked, source))
-    return Parts([part(asked, source, places, 1 / len(places))], how=f"mean of {_count(len(places), 'number')}")
+    return Parts([part(asked, source, places, 1 / len(places))], how=f"mean of {counted(len(places), 'number')}")
 
 
 def _bins(asked: Asked, source: Ref) -> list[range]:
@@ -190,12 +191,8 @@ def winner(asked: Asked, source: Ref, places: Places, is_least: bool = False) ->
     first = f"; the first of {ties} that are equal" if ties > 1 else ""
     return Parts(
         [chosen(asked, source, places, best)],
-        how=f"{'least' if is_least else 'largest'} of {_count(len(places), 'number')}{first}",
+        how=f"{'least' if is_least else 'largest'} of {counted(len(places), 'number')}{first}",
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + "s" * (number != 1)
 
 
 # --- enlarging --------------------------------------------------------------------------------------------------------
@@ -219,5 +216,5 @@ def weighted_sum(asked: Asked) -> Parts:
     mode = f", {asked.operation.kwargs.get('mode', 'nearest')}" if name == "interpolate" else ""
     return Parts(
         [part(asked, source, places, np.asarray(weights[tuple(places.T)].numpy()))],
-        how=f"weighted sum of {_count(len(places), 'number')}{mode}",
+        how=f"weighted sum of {counted(len(places), 'number')}{mode}",
     )
