@@ -12,12 +12,12 @@ from itertools import pairwise
 
 import torch
 
+from vitreous.allocator import kept_blocks
 from vitreous.augmentation import Augmentation
 from vitreous.data.order import epoch_order
 from vitreous.data.prepared import prepare_as
 from vitreous.data.preprocess import suggest_preprocess
 from vitreous.data.source import open_source
-from vitreous.predictor.allocator import kept_blocks
 from vitreous.predictor.torch_backend import network_input
 
 SIDE, BATCH = 224, 32

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from vitreous.allocator import kept_blocks
 from vitreous.config import EngineConfig
-from vitreous.predictor.allocator import kept_blocks
 from vitreous.training import engine
 from vitreous.training.engine import choose_engine, in_layout, lay_out, peak_macs_per_second, recorded_threads
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from vitreous.allocator import kept_blocks
 from vitreous.checks.finding import Finding
 from vitreous.config import EngineConfig
-from vitreous.predictor.allocator import kept_blocks
 from vitreous.trace.summary import Summary
 from vitreous.training.engine import lay_out
 from vitreous.training.layer_precision import keep_in_fp32, layers_better_in_fp32

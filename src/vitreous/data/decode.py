@@ -100,12 +100,18 @@ def decode(source: Encoded, least: tuple[int, int] | None = None) -> Pixels:
         DecodeError: the reason, without the file's name.
     """
     with opened(source) as image:
-        if least is not None and isinstance(image, JpegImagePlugin.JpegImageFile):
-            height, width = reversed(least) if _is_sideways(image) else least
-            image.draft(None, (2 * width, 2 * height))
-        image.load()
-        pixels = np.array(_eight_bit(_turned(image)))
+        pixels = np.array(_picture(image, least))
         return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def decode_picture(source: Encoded, least: tuple[int, int] | None = None) -> Image.Image:
+    """What ``decode`` gives, as Pillow's picture: RGB, or L where the file is grey.
+
+    Raises:
+        DecodeError: the reason, without the file's name.
+    """
+    with opened(source) as image:
+        return _picture(image, least)
 
 
 @contextmanager
@@ -183,12 +189,20 @@ def _is_sideways(image: ImageFile.ImageFile) -> bool:
     return in_header and orientation(image) >= 5
 
 
+def _picture(image: ImageFile.ImageFile, least: tuple[int, int] | None) -> Image.Image:
+    if least is not None and isinstance(image, JpegImagePlugin.JpegImageFile):
+        height, width = reversed(least) if _is_sideways(image) else least
+        image.draft(None, (2 * width, 2 * height))
+    image.load()
+    return _eight_bit(_turned(image))
+
+
 def _turned(image: ImageFile.ImageFile) -> Image.Image:
     method = _UPRIGHT.get(orientation(image))
     return image if method is None else image.transpose(method)
 
 
-def _eight_bit(image: Image.Image) -> Image.Image | Pixels:
+def _eight_bit(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         return _from_16_bit(image)
     mode = "L" if image.mode in _GREY_MODES else "RGB"
@@ -199,7 +213,7 @@ def _eight_bit(image: Image.Image) -> Image.Image | Pixels:
     return _from_lab(image) if image.mode == "LAB" else image.convert(mode)
 
 
-def _from_16_bit(image: Image.Image) -> Pixels:
+def _from_16_bit(image: Image.Image) -> Image.Image:
     """The highest level -> 255, the others to the nearest; a transparent level becomes white."""
     levels = np.array(image).astype(np.uint32)
     is_12_bit = isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(_BITS_PER_SAMPLE) == (12,)
@@ -208,7 +222,7 @@ def _from_16_bit(image: Image.Image) -> Pixels:
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         pixels[levels == transparent] = 255
-    return pixels
+    return Image.fromarray(pixels)
 
 
 def _from_lab(image: Image.Image) -> Image.Image:

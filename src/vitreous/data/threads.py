@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from vitreous.allocator import kept_blocks
 from vitreous.progress import Progress
 
 T = TypeVar("T")
@@ -18,7 +19,11 @@ def map_images(work: Callable[[int], T], num_images: int, *, title: str, progres
     def work_on_chunk(start: int) -> list[T]:
         return [work(i) for i in range(start, min(start + _CHUNK, num_images))]
 
-    with progress.task(title, num_images, "images") as bar, ThreadPoolExecutor(_num_cores()) as threads:
+    with (
+        kept_blocks(),
+        progress.task(title, num_images, "images") as bar,
+        ThreadPoolExecutor(_num_cores()) as threads,
+    ):
         try:
             for results in threads.map(work_on_chunk, range(0, num_images, _CHUNK)):
                 yield from results

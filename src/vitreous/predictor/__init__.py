@@ -11,9 +11,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from vitreous.allocator import kept_blocks
 from vitreous.data.preprocess import Preprocess
 from vitreous.errors import DecodeError
-from vitreous.predictor.allocator import kept_blocks
 from vitreous.predictor.calibration import FALSE_ALARMS, Calibration
 
 _LARGEST_BATCH = 256

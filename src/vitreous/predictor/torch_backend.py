@@ -57,10 +57,16 @@ class TorchBackend:
 
 
 def network_input(pixels_NHWC: Tensor, preprocess: Preprocess) -> Tensor:
-    """What the network sees: (pixels / 255 - mean) / std as N,C,H,W fp32, channels kept last in memory."""
-    mean_C = torch.tensor(preprocess.mean, device=pixels_NHWC.device) * 255
-    std_C = torch.tensor(preprocess.std, device=pixels_NHWC.device) * 255
-    return ((pixels_NHWC.float() - mean_C) / std_C).permute(0, 3, 1, 2)
+    """What the network sees: (pixels / 255 - mean) / std as N,C,H,W fp32, channels kept last in memory.
+
+    It is computed on whole rows of the image: operations on three numbers at a time take four times as long.
+    """
+    mean_R, std_R = (
+        (torch.tensor(values, device=pixels_NHWC.device) * 255).repeat(pixels_NHWC.shape[2])
+        for values in (preprocess.mean, preprocess.std)
+    )
+    rows_NHR = pixels_NHWC.to(torch.float32, copy=True).flatten(2).sub_(mean_R).div_(std_R)
+    return rows_NHR.view(pixels_NHWC.shape).permute(0, 3, 1, 2)
 
 
 def predictor_from_run(

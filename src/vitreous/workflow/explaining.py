@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vitreous.allocator import kept_blocks
 from vitreous.errors import DataError, DecodeError, UserError
 from vitreous.explanation.arithmetic import Address, Sum, address_of, find_output, json_number
 from vitreous.explanation.arithmetic import explain_number as explain_value
@@ -18,7 +19,6 @@ from vitreous.explanation.examples import Example
 from vitreous.explanation.examples import example as work_example
 from vitreous.explanation.overview import Explanation, explain_image
 from vitreous.predictor import Predictor
-from vitreous.predictor.allocator import kept_blocks
 from vitreous.predictor.torch_backend import network_input, predictor_of
 from vitreous.progress import SILENT, Progress
 from vitreous.run import Run, run_path

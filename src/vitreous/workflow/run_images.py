@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vitreous.allocator import kept_blocks
 from vitreous.data.exclusion import leave_out
 from vitreous.data.prepared import ImageSet, number_equal, prepare_as
 from vitreous.data.preprocess import Preprocess
@@ -15,7 +16,6 @@ from vitreous.errors import DataError, RunError
 from vitreous.evaluation.scored import ScoredSplit
 from vitreous.evaluation.scores import score
 from vitreous.predictor import Predictor
-from vitreous.predictor.allocator import kept_blocks
 from vitreous.progress import Progress
 from vitreous.run import Run, SplitRow
 from vitreous.wording import listed

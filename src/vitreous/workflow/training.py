@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from vitreous import storage
+from vitreous.allocator import kept_blocks
 from vitreous.augmentation import Augmentation
 from vitreous.checkpoint import KEPT, load_newest_checkpoint
 from vitreous.checks.data import data_findings
@@ -37,7 +38,6 @@ from vitreous.models import build_network, check_network, describe, is_timm
 from vitreous.models.foreign import is_factory, refuse_factory
 from vitreous.models.head import head_of
 from vitreous.models.table import ARCHITECTURES
-from vitreous.predictor.allocator import kept_blocks
 from vitreous.predictor.torch_backend import network_input
 from vitreous.progress import SILENT, Progress
 from vitreous.report import page

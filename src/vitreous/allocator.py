@@ -1,7 +1,7 @@
-"""The C library's allocator, told to keep large blocks while a network computes.
+"""The C library's allocator, told to keep large blocks while images are decoded or a network computes.
 
-Left to itself, glibc takes every large activation from the kernel and gives it back after use, so each layer begins
-with a page fault, and a page of zeros, for every 4 KiB that it writes. Bits do not depend on it.
+Left to itself, glibc takes every large picture or activation from the kernel and gives it back after use, so that each
+begins with a page fault, and a page of zeros, for every 4 KiB that it writes. Bits do not depend on it.
 """
 
 import ctypes
