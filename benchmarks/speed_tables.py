@@ -316,11 +316,13 @@ def _share_reached(known: list[Line], runs: list[Line]) -> str:
 
 
 def _times(known: list[Line], question: str, arm: str, base: str, name: str, *, is_rate: bool = False) -> str:
-    """How many times as fast the base is, in the rounds that have both."""
+    """How many times as fast the base is as a peer, in the rounds that have both."""
+    if arm.startswith("vitreous"):
+        return ""
     theirs, ours = ({line["round"]: line[name] for line in _asked(known, question, each)} for each in (arm, base))
     rounds = sorted(theirs.keys() & ours.keys())
     ratios = [ours[each] / theirs[each] if is_rate else theirs[each] / ours[each] for each in rounds]
-    if not ratios or arm == base:
+    if not ratios:
         return ""
     spread = f" ({_two_digits(min(ratios))} to {_two_digits(max(ratios))})" if len(ratios) > 1 else ""
     return f"{_two_digits(statistics.median(ratios))} x{spread}"

@@ -1,6 +1,6 @@
 import os
 
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command sets it; before torch is loaded
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as the command sets it; before torch is loaded
 
 import numpy as np
 import pytest

@@ -79,7 +79,7 @@ def main() -> None:
     # Before torch is loaded: threads that wait for each other by spinning keep a busy neighbour's core from each other,
     # and those that sleep at once wake up late.
     if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+        os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     with leave_on_signals():
         sys.exit(run_command(sys.argv[1:]))
 
