@@ -25,15 +25,15 @@ MOST_SECONDS_TO_COME = 60
 SLOW = (pytest.mark.slow,)
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 BEFORE_THE_RUN = {
-    "reading the source": "vitreous.workflow.training:open_source",
+    "reading the source": "vitreous.workflow.asked:open_source",
     "hashing": "vitreous.checks.examined:hash_contents",
     "examining the images": "vitreous.data.inspection:_look",
     "comparing for duplicates": "vitreous.data.duplicates:near_pairs",
-    "reading headers": "vitreous.workflow.training:scan",
+    "reading headers": "vitreous.workflow.asked:scan",
     "decoding": "vitreous.data.preprocess:Preprocess.pixels",
     "writing the cache": "vitreous.data.cache:replace_directory",
-    "building the network": "vitreous.workflow.training:build_network",
-    "probing the engine": "vitreous.workflow.training:choose_engine",
+    "building the network": "vitreous.workflow.preparing:build_network",
+    "probing the engine": "vitreous.workflow.preparing:choose_engine",
     "making the run folder": "vitreous.storage:write_csv",
 }
 OF_THE_RUN = {  # in the order in which they come

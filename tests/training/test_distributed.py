@@ -21,7 +21,9 @@ from hypothesis import strategies as st
 import vitreous
 from vitreous.errors import ConfigError
 from vitreous.run import Run
-from vitreous.training.distributed import ALONE, Ranks, joined
+from vitreous.training.distributed import joined
+from vitreous.training.distributed.ranks import Ranks
+from vitreous.training.distributed.world import ALONE
 
 HERE = Path(__file__).parent
 TINY = [

@@ -9,7 +9,7 @@ from vitreous.config import Config, settled
 from vitreous.data.order import epoch_order
 from vitreous.data.prepared import ImageSet
 from vitreous.predictor.torch_backend import network_input
-from vitreous.training.distributed import ALONE, World
+from vitreous.training.distributed.world import ALONE, World
 from vitreous.training.engine import in_layout
 from vitreous.training.resizing import resized, shown_size
 from vitreous.training.step import MixedLabels

@@ -31,7 +31,7 @@ from vitreous.progress import SILENT, Progress, Task
 from vitreous.run import Run
 from vitreous.training.batches import Batches
 from vitreous.training.clock import Clock
-from vitreous.training.distributed import ALONE, World, require_shares
+from vitreous.training.distributed.world import ALONE, World, require_shares
 from vitreous.training.ema import Average
 from vitreous.training.engine import lay_out, recorded_threads
 from vitreous.training.finetune import freeze, set_training_mode

@@ -22,7 +22,7 @@ from vitreous.evaluation.scored import ScoredSplit
 from vitreous.evaluation.scores import score
 from vitreous.progress import Progress, Task
 from vitreous.run import FollowedRun, Run
-from vitreous.training.distributed import ALONE, World
+from vitreous.training.distributed.world import ALONE, World
 from vitreous.training.loop import StopRequest
 from vitreous.workflow.run_images import data_facts, headlines, split_rows
 from vitreous.workflow.run_training import read_predictions, train_run, write_predictions

@@ -17,7 +17,7 @@ from vitreous.progress import Progress
 from vitreous.trace import trace
 from vitreous.trace.summary import Summary
 from vitreous.training.recipe import Facts, choose_recipe
-from vitreous.workflow.training import asked_contract, asked_settings
+from vitreous.workflow.asked import asked_contract, asked_settings
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from vitreous.predictor.torch_backend import TorchBackend
 from vitreous.trace import trace
 from vitreous.training.batches import Batches
 from vitreous.training.clock import Clock
-from vitreous.training.distributed import ALONE, World, require_shares
+from vitreous.training.distributed.world import ALONE, World, require_shares
 from vitreous.training.engine import PASSES, lay_out, recorded_threads
 from vitreous.training.finetune import is_head_only, set_training_mode
 from vitreous.training.optim import make_optimizer, set_rate

@@ -16,7 +16,7 @@ from vitreous.predictor import Predictor
 from vitreous.progress import Progress
 from vitreous.run import Run
 from vitreous.training.clock import PARTS, told
-from vitreous.training.distributed import ALONE, World
+from vitreous.training.distributed.world import ALONE, World
 from vitreous.training.engine import PASSES, recorded_threads
 from vitreous.training.loop import StopRequest, fit
 from vitreous.training.resizing import shown_size

@@ -1,23 +1,15 @@
-"""Several processes that train one run: who they are, how they agree, and what one of them does for all.
+"""This process among several, and how they talk.
 
-``torchrun`` starts the processes (ranks) and tells each its place in the environment. Every rank prepares the same
-images and the same network; of each global batch it takes its slice, and DDP makes the gradients those of the whole
-batch. The first rank alone measures, decides, speaks and writes the run folder. Without ``torchrun`` there is one
-process, ``ALONE``, for which everything here does nothing, so that the loop reads the same.
-
-Two ways of talking: tensors within a step go through the process group, where a dead rank is noticed at once; what may
-take any time (preparing, saving) goes through torchrun's key-value store, where every rank shows that it lives.
+Tensors within a step go through the process group, where a dead rank is noticed at once; what may take any time
+(preparing, saving) goes through the board, where every rank shows that it lives.
 """
 
 import inspect
 import json
-import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +19,7 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from vitreous.checkpoint import Checkpoint, NotFiniteError, load_newest_checkpoint
@@ -35,12 +27,13 @@ from vitreous.config import Config
 from vitreous.errors import ConfigError, EndedElsewhere, MachineError, UserError, VitreousError
 from vitreous.predictor import Predictor
 from vitreous.run import FollowedRun, Run, SplitRow
-from vitreous.training.shared_norm import with_shared_norms
+from vitreous.training.distributed.board import Board
+from vitreous.training.distributed.shared_norm import with_shared_norms
+from vitreous.training.distributed.torchrun import number_in, seconds_to_answer
+from vitreous.training.distributed.world import World
 
 _T = TypeVar("_T")
 
-_NAMED_BY_TORCHRUN = ("RANK", "MASTER_ADDR", "MASTER_PORT")
-_SECONDS_TO_ANSWER = 120.0  # of a step, and without a sign of life, until a rank counts as lost
 _SECONDS_TO_MEET = 600.0  # until all processes have been started
 _SECONDS_TO_PART = 5.0  # for each word with a store that may be away, too
 _LOOK_SECONDS = 1.0  # between two looks at whether the others still live
@@ -48,218 +41,15 @@ _BEAT_SECONDS = 0.5  # between two signs of life
 _SILENCE_SECONDS = 2.0  # without one, after a connection broke, that tell who is gone
 
 
-class World:
-    """One process alone."""
-
-    rank = 0
-    size = 1
-    local_rank = 0  # on this host
-    local_size = 1
-
-    @property
-    def is_first(self) -> bool:
-        """Whether this process decides, speaks and writes."""
-        return self.rank == 0
-
-    def device(self, name: str) -> torch.device:
-        """The device of this rank where the run's is ``name``."""
-        return torch.device(name)
-
-    # What one rank does for all
-
-    def shared(self, work: Callable[[], _T]) -> _T:
-        """What ``work`` gives the first rank, which alone does it; the others wait, as long as it lives.
-
-        The value has to survive JSON.
-
-        Raises:
-            NotFiniteError: the first rank met it; it is raised on all.
-        """
-        return work()
-
-    def shared_run(self, make: Callable[[], Run], *, with_splits: bool = False) -> Run:
-        """The run that the first rank makes or opens; the others only follow it."""
-        return make()
-
-    def shared_checkpoint(self, folder: Path, identity: str | None) -> tuple[Checkpoint | None, list[str]]:
-        """The newest whole checkpoint of the first rank's folder, on all ranks; and what is said of damaged ones."""
-        return load_newest_checkpoint(folder, identity)
-
-    def by_turns(self, work: Callable[[], _T]) -> _T:
-        """What ``work`` gives each rank; one of each host does it first, so that the others find it in the cache."""
-        return work()
-
-    def require_equal(self, what: str, value: Mapping[str, Any]) -> None:
-        """Check that all ranks have the same value.
-
-        Raises:
-            ConfigError: they have not; the message names the first key that differs.
-        """
-
-    # Within a step
-
-    def voted(self, number: int) -> int:
-        """The largest of the numbers that the ranks bring."""
-        return number
-
-    def part(self, index_N: Tensor) -> Tensor:
-        """Of a global batch the images that this rank computes."""
-        return index_N
-
-    def loss_share(self, num_images: int) -> float:
-        """What this rank's mean loss counts, so that the mean over the ranks is that over the global batch."""
-        return 1.0
-
-    def mean(self, values: Tensor) -> Tensor:
-        """The mean over the ranks of each value."""
-        return values
-
-    def replicated(self, network: nn.Module) -> nn.Module:
-        """The network whose backward pass leaves the mean of all ranks' gradients."""
-        return network
-
-    # Between epochs
-
-    def align(self, *networks: nn.Module) -> None:
-        """Give every rank the first one's weights and statistics."""
-
-    def logits(
-        self, predictor: Predictor, pixels_NHWC: NDArray[np.uint8], before_batch: Callable[[], None] = lambda: None
-    ) -> NDArray[np.float32]:
-        """N,K logits to the bits of ``Predictor.logits``: the same batches, each run by one rank.
-
-        ``before_batch`` is called as often by each rank, so it may ask them all, and may raise on all.
-        """
-        return predictor.logits(pixels_NHWC, before_batch)
-
-    # When something fails
-
-    def ended_by(self, error: BaseException) -> BaseException:
-        """What to raise in this process when ``error`` ends it."""
-        return error
-
-    def leave(self) -> None:
-        """Say goodbye."""
-
-
-ALONE = World()
-
-
-@contextmanager
-def joined() -> Iterator[World]:
-    """The processes that ``torchrun`` started, with this one among them; ``ALONE`` where there is one.
-
-    An error of one rank ends all: it is told once on each host, and every process ends with its status.
-
-    Raises:
-        ConfigError: the environment names a world that cannot be.
-        MachineError: another rank no longer answers.
-    """
-    world = _join(os.environ)
-    try:
-        yield world
-    except BaseException as error:
-        ending = world.ended_by(error)
-        if ending is error:
-            raise
-        raise ending from error
-    finally:
-        world.leave()
-
-
-def refuse_ranks(why: str) -> None:
-    """Do nothing if this is one process alone.
-
-    Raises:
-        ConfigError: ``torchrun`` started several.
-    """
-    if _number(os.environ, "WORLD_SIZE", 1) > 1:
-        raise ConfigError(f"{why}; start it without torchrun.")
-
-
-def is_restart() -> bool:
-    """Whether ``torchrun`` started this process in place of one that failed."""
-    return _number(os.environ, "TORCHELASTIC_RESTART_COUNT", 0) > 0
-
-
-def launch_name() -> str | None:
-    """What all processes of one call of ``torchrun`` on this host have in common, restarted ones too."""
-    name = os.environ.get("TORCHELASTIC_RUN_ID")
-    return None if name is None else f"{name} on {socket.gethostname()}, process {os.getppid()}"
-
-
-def with_processes(config: Config, world: World) -> Config:
-    """The settings for this world: how many processes, and for each its share of the host's threads."""
-    engine: dict[str, Any] = {"processes": world.size}
-    if config.engine.threads is None and world.local_size > 1:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        engine["threads"] = max(1, cores // world.local_size)
-    return config.updated({"engine": engine})
-
-
-def require_shares(world: World, batch_size: int, num_parts: int) -> None:
-    """Check that a batch has an image for each rank, and where it is added up in ``num_parts``, as many for each.
-
-    Raises:
-        ConfigError: it has not.
-    """
-    if num_parts > 1 and batch_size % world.size:
-        raise ConfigError(
-            f"training.accumulate = {num_parts} wants batches that {world.size} processes share evenly, not of "
-            f"{batch_size} images; --set training.batch_size={max(1, batch_size // world.size) * world.size}."
-        )
-    if batch_size < world.size:
-        raise ConfigError(
-            f"a batch of {batch_size} images cannot be shared by {world.size} processes; "
-            f"--set training.batch_size={world.size} or start fewer."
-        )
-
-
-def _join(environment: Mapping[str, str]) -> World:
-    size = _number(environment, "WORLD_SIZE", 1)
-    if size == 1:
-        return ALONE
-    if size < 1:
-        raise ConfigError(f"WORLD_SIZE = {size}: it is the number of processes; torchrun sets it.")
-    if missing := [name for name in _NAMED_BY_TORCHRUN if not environment.get(name)]:
-        raise ConfigError(
-            f"WORLD_SIZE = {size} asks for several processes, but {' and '.join(missing)} is not set; start them with "
-            f"torchrun --nproc-per-node {size} -m vitreous train DATA, or unset WORLD_SIZE."
-        )
-    rank = _number(environment, "RANK", 0)
-    if not 0 <= rank < size:
-        raise ConfigError(f"RANK = {rank} must be in 0 .. {size - 1}, below WORLD_SIZE; torchrun sets both.")
-    _number(environment, "MASTER_PORT", 0)
-    return Ranks(environment, rank, size)
-
-
-def _number(environment: Mapping[str, str], name: str, default: int) -> int:
-    try:
-        return int(environment.get(name, default))
-    except ValueError:
-        raise ConfigError(f"{name} = {environment[name]!r} wants a whole number; torchrun sets it.") from None
-
-
-def _seconds_to_answer(environment: Mapping[str, str]) -> float:
-    text = environment.get("VITREOUS_ANSWER_SECONDS", "")
-    try:
-        seconds = float(text) if text else _SECONDS_TO_ANSWER
-    except ValueError:
-        seconds = 0.0
-    if not 1 <= seconds <= 86_400:
-        raise ConfigError(f"VITREOUS_ANSWER_SECONDS = {text!r} wants a number of seconds from 1 to 86400.")
-    return seconds
-
-
 class Ranks(World):
     """This process among several."""
 
     def __init__(self, environment: Mapping[str, str], rank: int, size: int) -> None:
         self.rank, self.size = rank, size
-        self.local_rank = _number(environment, "LOCAL_RANK", 0)
-        self.local_size = _number(environment, "LOCAL_WORLD_SIZE", 1)
-        self.host = _number(environment, "GROUP_RANK", rank)
-        self._seconds = _seconds_to_answer(environment)
+        self.local_rank = number_in(environment, "LOCAL_RANK", 0)
+        self.local_size = number_in(environment, "LOCAL_WORLD_SIZE", 1)
+        self.host = number_in(environment, "GROUP_RANK", rank)
+        self._seconds = seconds_to_answer(environment)
         self._store = self._meet(environment)
         self._run: Path | None = None
         self._num_talks = 0  # of each kind of agreement; all ranks count alike, because all take part in all
@@ -267,7 +57,7 @@ class Ranks(World):
         self._pulse = threading.Thread(target=self._show_life, daemon=True)
         self._pulse.start()
 
-    def _meet(self, environment: Mapping[str, str]) -> "_Board":
+    def _meet(self, environment: Mapping[str, str]) -> Board:
         has_gpus = torch.cuda.is_available()
         if has_gpus and self.local_size > torch.cuda.device_count():
             has_gpus = False  # each rank a GPU of its own, or none: NCCL knows no other way
@@ -287,7 +77,7 @@ class Ranks(World):
                 f"rank {self.rank} of {self.size} on {socket.gethostname()} does not meet the others at {address} "
                 f"({_first_line(error)}); start all of them, with the same address, and look at firewalls."
             ) from error
-        return _Board(PrefixStore(f"vitreous/{restart}", store), self._seconds)
+        return Board(PrefixStore(f"vitreous/{restart}", store), self._seconds)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Ranks":
         return self  # a copy of a network talks to the same processes
@@ -600,48 +390,6 @@ class Ranks(World):
                 self._store.set(f"lives/{self.rank}", str(number))
             except RuntimeError:
                 return  # the main thread meets the same
-
-
-class _Board:
-    """torchrun's key-value store, with an end to every question: it waits for ever for a host that lost its cable.
-
-    Raises:
-        RuntimeError: at each question that is not answered within ``seconds``, or where the store has ended.
-    """
-
-    def __init__(self, store: Store, seconds: float) -> None:
-        self._store, self.seconds = store, seconds
-
-    def set(self, key: str, value: str) -> None:
-        """Show a value to all."""
-        self._ask(lambda: self._store.set(key, value))
-
-    def set_first(self, key: str, value: str) -> None:
-        """Show a value to all unless somebody was quicker."""
-        self._ask(lambda: self._store.compare_set(key, "", value))
-
-    def has(self, key: str) -> bool:
-        """Whether somebody has set the key."""
-        return self._ask(lambda: self._store.check([key]))
-
-    def get(self, key: str) -> bytes:
-        """The value of a key that is there."""
-        return bytes(self._ask(lambda: self._store.get(key)))
-
-    def _ask(self, question: Callable[[], _T]) -> _T:
-        answer: Future[_T] = Future()
-
-        def wait() -> None:
-            try:
-                answer.set_result(question())
-            except RuntimeError as error:
-                answer.set_exception(error)
-
-        threading.Thread(target=wait, daemon=True).start()
-        try:
-            return answer.result(self.seconds)
-        except TimeoutError:
-            raise dist.DistNetworkError("the store does not answer") from None
 
 
 def _row_to_json(row: SplitRow) -> list[Any]:
