@@ -78,6 +78,11 @@ def only_files(root):
     (root / "a.png").write_bytes(encode(picture()))
 
 
+def one_table(root):
+    only_files(root)
+    (root / "labels.csv").write_text("path,label\n")
+
+
 def one_class(root):
     write_classes(root, {"cat": 2})
 
@@ -135,6 +140,7 @@ def one_class_twice(root):
         (missing, ["no file or folder", "digits"]),
         (empty, ["no class folders"]),
         (only_files, ["no class folders"]),
+        (one_table, ["no class folders", "did you mean", "labels.csv"]),
         (one_class, ["one class only", "cat"]),
         (empty_class, ["no image of hollow", "take the class away"]),
         (empty_class_in_val, ["val has no image of dog"]),

@@ -97,7 +97,9 @@ def _class_folders(parent: Path, folders: Sequence[Path]) -> list[Path]:
             raise DataError(f"{parent}: {listed([classes[real].name, folder.name])} are one folder; remove the link.")
         classes[real] = folder
     if not classes:
-        raise DataError(f"{parent} holds no class folders; {_WANTED}.")
+        tables = [path for path in _entries(parent)[1] if path.suffix.lower() in (".csv", ".npz")]
+        way_out = f"did you mean {printable(str(tables[0]))}?" if len(tables) == 1 else f"{_WANTED}."
+        raise DataError(f"{parent} holds no class folders; {way_out}")
     return list(classes.values())
 
 
