@@ -14,8 +14,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from vitreous.errors import ShapeError
 from vitreous.models import build_network
 from vitreous.trace import trace
+from vitreous.trace.linking import links_of
+from vitreous.trace.links import Everything
 from vitreous.trace.recording import record
-from vitreous.trace.support import Everything, links_of, reach, support
+from vitreous.trace.support import reach, support
 
 CHANNELS = 4
 
